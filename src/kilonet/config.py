@@ -1,0 +1,225 @@
+"""What a run is told: frozen dataclasses, the presets and recipes as data, and TOML.
+
+Config stops at the builders: models, data and figures take plain arguments. The docstring under each
+field of `Training` is also the help of its command-line flag.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import types
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from kilonet.errors import ConfigError, nearest
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["constant", "one-cycle"]
+BatchOrder = Literal["seeded", "loader"]
+Weights = Literal["best", "last"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained.
+
+    Raises:
+        ConfigError: for a value out of its range.
+    """
+
+    epochs: int = 15
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images a training step."""
+    val_batch_size: int = 500
+    """Images a forward pass in validation."""
+    optimizer: Optimizer = "adam"
+    """Update rule; `sgd` without momentum or decay is the bare step p -= p.grad * lr."""
+    lr: float = 1e-3
+    """Learning rate; the peak of it under one-cycle."""
+    momentum: float = 0.0
+    """Momentum of sgd, from 0 to below 1."""
+    weight_decay: float = 0.0
+    """Decay: L2 in adam and sgd, decoupled in adamw."""
+    schedule: Schedule = "constant"
+    """Course of the learning rate over the steps of the whole run."""
+    batch_order: BatchOrder = "seeded"
+    """`seeded`: from a generator of the run's own; `loader`: the draws of a plain PyTorch script with DataLoader."""
+    measure: Weights = "best"
+    """Weights that get measured: those of the best validation accuracy, or the last."""
+    seed: int = 0
+    """Seed of the initial weights, the batch order and the split."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, cuda:1, mps."""
+    threads: int | None = None
+    """CPU threads; PyTorch's own choice if not given."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "val_batch_size"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(math.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a number above 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "from 0 to below 1")
+        _require(self.momentum == 0 or self.optimizer == "sgd", "momentum", self.momentum, "0 unless with sgd")
+        decay = self.weight_decay
+        _require(math.isfinite(decay) and decay >= 0, "weight_decay", decay, "a number from 0")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to below 2**63")
+        _require(self.threads is None or 1 <= self.threads <= 1024, "threads", self.threads, "from 1 to 1024")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All that a run is made from: enough to make it again.
+
+    Attributes:
+        source: name or path of the data, as `kilonet.load` takes it.
+        split: `standard`, `full`, `tutorial`, or fractions such as `70/15/15`.
+        model: a name of the zoo, or `path/to/file.py:ClassName`.
+        preset: the preset that this began as, if any.
+        seeds: independent runs, with the seeds `training.seed`, `training.seed + 1`, ...
+        training: how the model is trained.
+    """
+
+    source: str = "mnist-5k"
+    split: str = "standard"
+    model: str = "kilo-16k"
+    preset: str | None = None
+    seeds: int = 1
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "from 1 to 10,000")
+        last = self.training.seed + self.seeds - 1
+        _require(last < 2**63, "seed", self.training.seed, "small enough for every seed to be below 2**63")
+
+
+_TUTORIAL: dict[str, Any] = {"batch_size": 64, "val_batch_size": 128, "optimizer": "adam", "lr": 1e-3, "epochs": 15}
+_ONE_CYCLE: dict[str, Any] = {"batch_size": 64, "optimizer": "adamw", "schedule": "one-cycle", "epochs": 15}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "linear": _TUTORIAL,
+    "linear-from-scratch": _TUTORIAL,
+    "tutorial-cnn": _TUTORIAL,
+    "kilo-4k": {**_ONE_CYCLE, "lr": 1e-2, "weight_decay": 1e-2},
+    "kilo-16k": {**_ONE_CYCLE, "lr": 1e-2, "weight_decay": 1e-2},
+}
+"""Training settings of each zoo model, where they differ from the defaults of `Training`."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tutorial-linear": {
+        "model": "linear",
+        "split": "tutorial",
+        "training": {**_TUTORIAL, "batch_order": "loader", "measure": "last"},
+    },
+    "tutorial-cnn": {
+        "model": "tutorial-cnn",
+        "split": "tutorial",
+        "training": {**_TUTORIAL, "batch_order": "loader", "measure": "last"},
+    },
+}
+"""Whole experiments by name: the model, the split and the training settings of each."""
+
+
+def recipe(model: str, **settings: Any) -> Training:
+    """The training settings that a model carries, with some of them replaced.
+
+    Args:
+        model: a name of the zoo; any other model gets the defaults of `Training`.
+        **settings: fields of `Training` to set otherwise.
+
+    Raises:
+        ConfigError: for an unknown setting or a value that won't do.
+    """
+    return _from_table(Training, {**RECIPES.get(model, {}), **settings}, "setting")
+
+
+def resolve(settings: dict[str, Any], training: dict[str, Any], base: Config | None = None) -> Config:
+    """One config from what was asked for, over a base config, a preset or a model's recipe.
+
+    Args:
+        settings: fields of `Config` that were given, `preset` among them.
+        training: fields of `Training` that were given.
+        base: a config read from a file, to start from.
+
+    Raises:
+        ConfigError: for an unknown preset or setting, or a value that won't do.
+    """
+    if base is not None:
+        if "preset" in settings:
+            raise ConfigError("--preset and --config both were given", "a config file holds its preset already")
+        merged = replace(base.training, **training)
+        return replace(base, **settings, training=merged)
+    preset = PRESETS.get(settings.get("preset", ""), {})
+    if "preset" in settings and not preset:
+        raise ConfigError(f"unknown preset {settings['preset']!r}", nearest(settings["preset"], PRESETS))
+    start = {"model": Config.model, **{k: v for k, v in preset.items() if k != "training"}, **settings}
+    chosen = recipe(start["model"], **{**preset.get("training", {}), **training})
+    return Config(**start, training=chosen)
+
+
+def to_toml(config: Config, **extra: dict[str, Any]) -> str:
+    """A config as TOML, with further tables that say how it came about and are passed over when read."""
+    table = {name: value for name, value in asdict(config).items() if value is not None}
+    table["training"] = {name: value for name, value in table["training"].items() if value is not None}
+    return tomli_w.dumps({**table, **extra})
+
+
+def read_toml(path: Path) -> Config:
+    """The config in a TOML file.
+
+    Raises:
+        ConfigError: for a file that is not there or not TOML, an unknown key or a value that won't do.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {path}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder", f"its config file may be {path / 'config.toml'}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    known = {name: value for name, value in table.items() if name not in {"versions", "parts"}}
+    training = known.pop("training", {})
+    if not isinstance(training, dict):
+        raise ConfigError(f"{path}: [training] should be a table")
+    return _from_table(Config, {**known, "training": _from_table(Training, training, "training setting")}, "setting")
+
+
+def _from_table(cls: type[T], table: dict[str, Any], what: str) -> T:
+    """A dataclass from a mapping, its keys and the types of its values checked."""
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    for name, value in table.items():
+        if name not in names:
+            raise ConfigError(f"unknown {what} {name!r}", nearest(name, names))
+        if not _fits(value, hints[name]):
+            raise ConfigError(f"{what} {name} = {value!r} won't do: expected {_describe(hints[name])}")
+    return cls(**table)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (isinstance(value, bool) and hint is int)
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(option) for option in get_args(hint))
+    return {int: "a whole number", float: "a number", str: "text", type(None): "nothing"}.get(hint, hint.__name__)
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} = {value} won't do: expected {expected}")

@@ -1,0 +1,150 @@
+"""Which images train, which choose, and which are kept for the one final measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kilonet.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kilonet.images import ImageSet
+
+NAMED = ("standard", "full", "tutorial")
+STANDARD_FRACTIONS = (0.70, 0.15, 0.15)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The parts of an image set.
+
+    Attributes:
+        train: what the weights are fitted to.
+        val: what chooses between epochs and settings, or None.
+        test: what is measured once, at the end, or None.
+        how: the split's name or its fractions.
+        notes: what was done that should be known.
+    """
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    how: str
+    notes: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, ImageSet]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
+
+
+def split(data: ImageSet, how: str = "standard", seed: int = 0) -> Splits:
+    """Divide an image set.
+
+    Args:
+        data: the images, in the order of their source.
+        how: one of
+            `standard`: the source's own test part, and the last sixth of the rest for validation (MNIST: 50,000 /
+            10,000 / 10,000); without a test part a seeded, stratified 70 / 15 / 15;
+            `full`: the same test part, all the rest trains, nothing validates;
+            `tutorial`: the first five sevenths train, the rest validates, no test part;
+            or fractions for training, validation and, if given, test, such as `70/15/15` or `0.8/0.2`: seeded,
+            stratified, over all the images.
+        seed: seed of whatever is drawn.
+
+    Raises:
+        ConfigError: for an unknown split, or fractions that won't do.
+        DataError: if a class has too few images for its parts.
+    """
+    if len(np.unique(data.labels)) < 2:
+        raise DataError(f"{data.origin}: one class only: expected at least two")
+    if len(data) < len(data.classes):
+        raise DataError(f"{data.origin}: {len(data)} images for {len(data.classes)} classes: expected more")
+    if how == "tutorial":
+        return _tutorial(data, seed)
+    if how in NAMED and data.test_from is not None:
+        return _with_own_test(data, data.test_from, how, seed)
+    if how in NAMED:
+        train, val, test = _stratified(data.labels, STANDARD_FRACTIONS, seed, data)
+        if how == "full":
+            return Splits(data.take(np.sort(np.concatenate([train, val]))), None, data.take(test), how)
+        return Splits(data.take(train), data.take(val), data.take(test), how)
+    parts = [data.take(rows) for rows in _stratified(data.labels, _fractions(how), seed, data)]
+    return Splits(parts[0], parts[1], parts[2] if len(parts) == 3 else None, how)
+
+
+def _tutorial(data: ImageSet, seed: int) -> Splits:
+    cut = len(data) * 5 // 7
+    if not in_class_order(data.labels):
+        return _checked(Splits(data.take(slice(0, cut)), data.take(slice(cut, None)), None, "tutorial"))
+    order = np.random.default_rng(seed).permutation(len(data))
+    note = f"the source is in class order: shuffled with seed {seed} before the first five sevenths were taken"
+    return _checked(Splits(data.take(order[:cut]), data.take(order[cut:]), None, "tutorial", (note,)))
+
+
+def _with_own_test(data: ImageSet, test_from: int, how: str, seed: int) -> Splits:
+    rest, test = data.take(slice(0, test_from)), data.take(slice(test_from, None))
+    if how == "full":
+        return _checked(Splits(rest, None, test, how))
+    if not in_class_order(rest.labels):
+        cut = test_from - test_from // 6
+        return _checked(Splits(rest.take(slice(0, cut)), rest.take(slice(cut, None)), test, how))
+    train, val = _stratified(rest.labels, (5 / 6, 1 / 6), seed, rest)
+    note = f"the source is in class order: the validation sixth was drawn with seed {seed}, stratified"
+    return _checked(Splits(rest.take(train), rest.take(val), test, how, (note,)))
+
+
+def in_class_order(labels: NDArray[np.int64]) -> bool:
+    """Whether the classes lie one after the other, so that a cut in sequence would miss some."""
+    return int(np.count_nonzero(np.diff(labels))) < 2 * len(np.unique(labels)) - 1 and len(labels) > 2
+
+
+def _stratified(
+    labels: NDArray[np.int64], fractions: tuple[float, ...], seed: int, data: ImageSet
+) -> list[NDArray[np.int64]]:
+    """Rows of each part, sorted, such that every part has the given fraction of every class, and one at least."""
+    rng = np.random.default_rng(seed)
+    cuts = np.cumsum(fractions)[:-1]
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in fractions]
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) < len(fractions):
+            raise DataError(
+                f"{data.origin}: class {data.classes[label]!r} has {len(rows)} images: a split into "
+                f"{len(fractions)} parts needs {len(fractions)} at least"
+            )
+        at = np.rint(cuts * len(rows)).astype(int)
+        for part in range(len(cuts)):
+            least = (at[part - 1] if part else 0) + 1
+            at[part] = min(max(at[part], least), len(rows) - (len(cuts) - part))
+        for part, chosen in zip(parts, np.split(rows, at), strict=True):
+            part.append(chosen)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _fractions(how: str) -> tuple[float, ...]:
+    """Fractions that sum to 1 from a text such as `70/15/15`."""
+    try:
+        numbers = [float(part) for part in how.split("/")]
+    except ValueError:
+        raise ConfigError(
+            f"unknown split {how!r}", f"{nearest(how, NAMED)}; or give fractions such as 70/15/15"
+        ) from None
+    total = sum(numbers)
+    if len(numbers) not in (2, 3) or not all(0 < n < total for n in numbers) or not np.isclose([1, 100], total).any():
+        raise ConfigError(f"split {how!r} won't do: expected two or three parts above 0 that sum to 1 or 100")
+    return tuple(n / total for n in numbers)
+
+
+def _checked(splits: Splits) -> Splits:
+    for name, part in splits.parts().items():
+        if len(np.unique(part.labels)) < 2:
+            raise DataError(
+                f"{part.origin}: the {name} part of the {splits.how} split holds one class only",
+                "fractions such as --split 70/15/15 draw every class into every part",
+            )
+    return splits
