@@ -1,0 +1,1 @@
+"""How an epoch is computed. `torch`: any module on any device."""

@@ -1,0 +1,442 @@
+"""Models: `Classifier` (raw pixels in, logits out), the zoo, and the summary that works a model through."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kilonet.errors import ModelError, nearest
+from kilonet.files import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kilonet.images import ImageSet, Preparation
+
+Shape = tuple[int, int, int]
+
+
+class Classifier(nn.Module):
+    """A net with what it needs to read raw pixels: uint8 (N, C, H, W) in, float logits (N, K) out.
+
+    Attributes:
+        net: the net proper: normalised float32 (N, C, H, W) in, logits out.
+        name: the name of the zoo, or the class's own.
+        shape: channels, height and width of an image.
+        classes: the name of each class.
+        preparation: how a picture is made into such an image.
+        mean, std: float32, (C, 1, 1): the net is given (pixel - mean) / std, pixels being 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        name: str,
+        shape: Shape,
+        classes: tuple[str, ...],
+        preparation: Preparation = "resize",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.name, self.shape, self.classes, self.preparation = net, name, shape, classes, preparation
+        for key, values in (("mean", mean or [0.0]), ("std", std or [255.0])):
+            self.register_buffer(key, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (N, K), of raw images, uint8, (N, C, H, W)."""
+        logits: Tensor = self.net((images - self.mean) / self.std)
+        return logits
+
+    def parameter_count(self) -> int:
+        """The number of trained values."""
+        return sum(p.numel() for p in self.net.parameters())
+
+
+class RawClassifier(Classifier):
+    """A classifier around a net that takes raw uint8 pixels itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (N, K), of raw images, uint8, (N, C, H, W)."""
+        logits: Tensor = self.net(images)
+        return logits
+
+
+class Linear(nn.Linear):
+    """Softmax regression: one linear layer over all the pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (N, K), of normalised images, (N, C, H, W)."""
+        return super().forward(images.flatten(1))
+
+
+class LinearFromScratch(nn.Module):
+    """Softmax regression with its matrix written out: weights randn / sqrt(inputs), bias zero."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(inputs, outputs) / math.sqrt(inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (N, K), of normalised images, (N, C, H, W)."""
+        return images.flatten(1) @ self.weights + self.bias
+
+
+def _linear(shape: Shape, classes: int) -> nn.Module:
+    return Linear(math.prod(shape), classes)
+
+
+def _linear_from_scratch(shape: Shape, classes: int) -> nn.Module:
+    return LinearFromScratch(math.prod(shape), classes)
+
+
+def _tutorial_cnn(shape: Shape, classes: int) -> nn.Module:
+    """The tutorial's net as written, its final ReLU included; the pooling takes the whole last map."""
+    channels, height, width = shape
+    for _ in range(3):
+        height, width = output_size(height, 3, 2, 1), output_size(width, 3, 2, 1)
+    pool = height if height == width else (height, width)
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, classes, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(pool),
+        nn.Flatten(),
+    )
+
+
+def _kilo(widths: tuple[int, ...], shape: Shape, classes: int) -> nn.Module:
+    """Convolutions with batch norm, a max pool behind all but the last, then the mean of each map."""
+    channels, height, width = shape
+    layers: list[nn.Module] = []
+    for i, out in enumerate(widths):
+        layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+        if i < len(widths) - 1 and min(height, width) >= 4:
+            layers.append(nn.MaxPool2d(2))
+            height, width = height // 2, width // 2
+        channels = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def _kilo_4k(shape: Shape, classes: int) -> nn.Module:
+    return _kilo((8, 12, 22), shape, classes)
+
+
+def _kilo_16k(shape: Shape, classes: int) -> nn.Module:
+    return _kilo((16, 24, 48), shape, classes)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the zoo: how it is built, what it is, and whether pixels are just divided by 256."""
+
+    build: Callable[[Shape, int], nn.Module]
+    about: str
+    by_256: bool = False
+
+
+ZOO = {
+    "linear": Entry(_linear, "softmax regression, one nn.Linear", by_256=True),
+    "linear-from-scratch": Entry(_linear_from_scratch, "the same with its weight matrix written out", by_256=True),
+    "tutorial-cnn": Entry(_tutorial_cnn, "the tutorial's three strided convolutions, final ReLU and all", by_256=True),
+    "kilo-4k": Entry(_kilo_4k, "three convolutions with batch norm, at most 3,930 parameters"),
+    "kilo-16k": Entry(_kilo_16k, "three convolutions with batch norm, at most 16,384 parameters"),
+}
+
+
+def build(name: str, data: ImageSet, seed: int = 0) -> Classifier:
+    """A fresh model for some data.
+
+    Seeds PyTorch's global generator, draws the initial weights from it and leaves it there, as a plain script
+    does after `torch.manual_seed(seed)`. The zoo's own models normalise with the mean and standard deviation of
+    the given images; the tutorial's divide by 256, as the tutorial does; a model from a file gets pixels from 0
+    to 1.
+
+    Args:
+        name: a name of the zoo, or `path/to/file.py:ClassName`, whose class takes no arguments.
+        data: the training images; their size, classes and, for the normalisation, their pixels are looked at.
+        seed: seed of the initial weights.
+
+    Raises:
+        ModelError: if the model is unknown, does not import, or does not fit the data.
+    """
+    if is_file(name):
+        make = load_class(name)
+        torch.manual_seed(seed)
+        return adopt(make_instance(make, name), data)
+    entry = zoo_entry(name)
+    normalisation = ([0.0], [256.0]) if entry.by_256 else _statistics(data)
+    torch.manual_seed(seed)
+    return assemble(name, data.shape, data.classes, data.preparation, *normalisation)
+
+
+def assemble(
+    name: str,
+    shape: Shape,
+    classes: tuple[str, ...],
+    preparation: Preparation,
+    mean: list[float],
+    std: list[float],
+) -> Classifier:
+    """A model of the zoo from its description, with fresh weights from PyTorch's global generator.
+
+    Raises:
+        ModelError: if the model is unknown.
+    """
+    net = zoo_entry(name).build(shape, len(classes))
+    return Classifier(net, name=name, shape=shape, classes=classes, preparation=preparation, mean=mean, std=std)
+
+
+def zoo_entry(name: str) -> Entry:
+    """The entry of the zoo with this name.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    if name not in ZOO:
+        raise ModelError(
+            f"unknown model {printable(name)!r}", f"{nearest(name, ZOO)}; or give path/to/file.py:ClassName"
+        )
+    return ZOO[name]
+
+
+def adopt(model: nn.Module, data: ImageSet) -> Classifier:
+    """Any module as a classifier for some data; a `Classifier` is returned as it is.
+
+    A module that takes raw uint8 pixels gets these; one that does not gets float32 from 0 to 1.
+
+    Raises:
+        ModelError: if the module fails on an image of the data, or does not give one logit a class.
+    """
+    classes = data.classes
+    if isinstance(model, Classifier):
+        if model.shape != data.shape or len(model.classes) != len(classes):
+            raise ModelError(
+                f"{model.name} takes {_size(model.shape)} images of {len(model.classes)} classes: "
+                f"the data has {_size(data.shape)} and {len(classes)}"
+            )
+        return model
+    name = type(model).__name__
+    described: dict[str, Any] = {"name": name, "shape": data.shape, "classes": classes, "preparation": data.preparation}
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    example = torch.from_numpy(data.images[:2].copy()).to(device)
+    training = model.training
+    model.eval()
+    failure: Exception | None = None
+    try:
+        for wrapped in (RawClassifier(model, **described), Classifier(model, **described).to(device)):
+            try:
+                with torch.no_grad():
+                    logits = wrapped(example)
+            except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+                failure = error
+                continue
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            if found != (len(example), len(classes)):
+                raise ModelError(
+                    f"{name} gives {found} for {len(example)} images: expected {(len(example), len(classes))}, "
+                    "a logit a class"
+                )
+            return wrapped
+    finally:
+        model.train(training)
+    reason = printable((str(failure).splitlines() or [type(failure).__name__])[0])[:200]
+    raise ModelError(f"{name} fails on {_size(data.shape)} images: {reason}") from failure
+
+
+def is_file(name: str) -> bool:
+    """Whether a model's name means a class in a user's own file."""
+    return ".py" in name and name not in ZOO
+
+
+def load_class(name: str) -> Callable[[], Any]:
+    """The class in `path/to/file.py:ClassName`; runs the file.
+
+    Raises:
+        ModelError: if the file is not there or does not import, or has no such class.
+    """
+    path_text, _, class_name = name.rpartition(":")
+    if not path_text or not class_name:
+        raise ModelError(f"{printable(name)!r} names no class", "expected path/to/file.py:ClassName")
+    path = Path(path_text).expanduser()
+    if not path.is_file():
+        raise ModelError(f"no model file {printable(path_text)}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{printable(path_text)} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        reason = printable(str(error).replace("\n", " "))[:200]
+        raise ModelError(f"{printable(path_text)} does not import: {type(error).__name__}: {reason}") from error
+    if not callable(getattr(module, class_name, None)):
+        here = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
+        raise ModelError(
+            f"{printable(path_text)} has no class {printable(class_name)!r}", nearest(class_name, here) if here else None
+        )
+    found: Callable[[], Any] = getattr(module, class_name)
+    return found
+
+
+def make_instance(make: Callable[[], Any], name: str) -> nn.Module:
+    """A module from a class that takes no arguments.
+
+    Raises:
+        ModelError: if making it fails, or it is no module.
+    """
+    try:
+        model = make()
+    except Exception as error:
+        reason = printable(str(error).replace("\n", " "))[:200]
+        raise ModelError(f"{name} can't be made without arguments: {type(error).__name__}: {reason}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name} gives a {type(model).__name__}: expected an nn.Module")
+    return model
+
+
+def _statistics(data: ImageSet) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel's pixels; a constant channel gets 1."""
+    means, stds = [], []
+    for channel in range(data.shape[0]):
+        counts = torch.zeros(256, dtype=torch.float64)
+        for start in range(0, len(data), 10_000):
+            pixels = torch.tensor(data.images[start : start + 10_000, channel]).flatten()
+            counts += torch.bincount(pixels, minlength=256)
+        values = torch.arange(256, dtype=torch.float64)
+        mean = (counts * values).sum() / counts.sum()
+        variance = (counts * (values - mean) ** 2).sum() / counts.sum()
+        means.append(float(mean.float()))
+        stds.append(float(variance.sqrt().float()) or 1.0)
+    return means, stds
+
+
+def _size(shape: Shape) -> str:
+    channels, height, width = shape
+    return f"{height}x{width}x{channels}"
+
+
+def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    """Side of a convolution's or pool's output: floor((n - k + 2p) / s) + 1."""
+    return (size - kernel + 2 * padding) // stride + 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, worked through.
+
+    Attributes:
+        kind: the layer's class.
+        output: `HxWxC` of its output for one image, or `1xK`.
+        formula: the output-size formula with this layer's numbers, for convolutions and pools.
+        parameters: its trained values.
+        multiply_adds: multiplications with a following addition, for one image.
+        weight_bytes: bytes of its parameters as float32.
+        output_bytes: bytes of its output as float32, for one image.
+    """
+
+    kind: str
+    output: str
+    formula: str
+    parameters: int
+    multiply_adds: int
+    weight_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model worked through, layer by layer.
+
+    Attributes:
+        name: the model's name.
+        input: `HxWxC` of an image.
+        layers: each layer in the order of the forward pass.
+        parameters: all trained values.
+        multiply_adds: of a forward pass for one image.
+        bytes: of all parameters as float32.
+        path: the sizes from input to logits, where they change.
+    """
+
+    name: str
+    input: str
+    layers: list[Layer] = field(default_factory=list)
+    parameters: int = 0
+    multiply_adds: int = 0
+    bytes: int = 0
+    path: str = ""
+
+
+def summarise(model: Classifier) -> Summary:
+    """Work a model through, layer by layer, by running one blank image through it."""
+    layers: list[Layer] = []
+
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        layers.append(_layer(layer, inputs[0], output))
+
+    leaves = [m for m in model.net.modules() if not any(True for _ in m.children())]
+    hooks = [leaf.register_forward_hook(record) for leaf in leaves]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros((1, *model.shape), dtype=torch.uint8, device=model.mean.device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    sizes = [_size(model.shape)]
+    for layer in layers:
+        if layer.output != sizes[-1] and not (layer.kind == "AdaptiveAvgPool2d" or layer.output.startswith("1x1x")):
+            sizes.append(layer.output)
+    total = model.parameter_count()
+    adds = sum(layer.multiply_adds for layer in layers)
+    return Summary(model.name, sizes[0], layers, total, adds, 4 * total, " -> ".join(sizes))
+
+
+def _layer(layer: nn.Module, given: Tensor, output: Tensor) -> Layer:
+    parameters = sum(p.numel() for p in layer.parameters())
+    adds, formula = 0, ""
+    if isinstance(layer, nn.Conv2d):
+        adds = output[0].numel() * layer.weight[0].numel()
+    elif isinstance(layer, (Linear, nn.Linear)):
+        adds = output[0].numel() * layer.in_features
+    elif isinstance(layer, LinearFromScratch):
+        adds = layer.weights.numel()
+    elif isinstance(layer, nn.BatchNorm2d):
+        adds = output[0].numel()
+    if isinstance(layer, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
+        formula = _formula(layer, given, output)
+    shape = output.shape[1:]
+    size = f"{shape[1]}x{shape[2]}x{shape[0]}" if len(shape) == 3 else "x".join(map(str, (1, *shape)))
+    return Layer(
+        type(layer).__name__, size, formula, parameters, adds, 4 * parameters, 4 * output[0].numel()
+    )
+
+
+def _formula(layer: nn.Module, given: Tensor, output: Tensor) -> str:
+    """`floor((28 - 3 + 2*1) / 2) + 1 = 14`, for the height, and for the width where that differs."""
+    texts = []
+    for axis in (0, 1):
+        k, p, s = (_along(value, axis) for value in (layer.kernel_size, layer.padding, layer.stride))
+        texts.append(f"floor(({given.shape[2 + axis]} - {k} + 2*{p}) / {s}) + 1 = {output.shape[2 + axis]}")
+    return texts[0] if texts[0] == texts[1] else ", ".join(texts)
+
+
+def _along(value: Any, axis: int) -> Any:
+    return value[axis] if isinstance(value, tuple) else value

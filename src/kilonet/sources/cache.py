@@ -1,0 +1,93 @@
+"""Decoded data kept as `.npy`, which can be memory-mapped, keyed by the files that it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from kilonet import files
+from kilonet.images import ImageSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_VERSION = 1
+
+
+def root() -> Path:
+    """The folder of the user's cache."""
+    return platformdirs.user_cache_path("kilonet", appauthor=False) / "data"
+
+
+def stamps(paths: Sequence[Path]) -> list[list[Any]]:
+    """What tells whether files have changed: path, size in bytes and time of change in ns of each."""
+    return [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+
+
+def get(name: str, origin: list[list[Any]], decode: Callable[[], ImageSet]) -> ImageSet:
+    """An image set from the cache, or decoded and put there.
+
+    The entry is written beside its place, renamed into it and guarded by a lock, so that two processes may
+    ask at once. Where the cache can't be written, the decoded data is returned all the same.
+
+    Args:
+        name: a word for the entry's folder; what is cached under it is told apart by the paths in `origin`.
+        origin: the files it comes from, as `stamps` gives them; the entry is made anew when they change.
+        decode: makes the image set if it is not in the cache.
+    """
+    key = hashlib.sha256(json.dumps([name, [stamp[0] for stamp in origin]]).encode()).hexdigest()[:16]
+    entry = root() / f"{name}-{key}"
+    if (data := _read(entry, origin)) is not None:
+        return data
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(entry.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        return decode()
+    with FileLock(entry.with_name(f"{entry.name}.lock")):
+        if (data := _read(entry, origin)) is not None:
+            return data
+        data = decode()
+        try:
+            _write(entry, origin, data)
+        except OSError:
+            return data
+    return _read(entry, origin) or data
+
+
+def _write(entry: Path, origin: list[list[Any]], data: ImageSet) -> None:
+    meta = {
+        "version": _VERSION,
+        "stamps": origin,
+        "classes": data.classes,
+        "origin": data.origin,
+        "test_from": data.test_from,
+        "preparation": data.preparation,
+        "notes": data.notes,
+    }
+    with files.whole_folder(entry) as building:
+        np.save(building / "images.npy", data.images)
+        np.save(building / "labels.npy", data.labels)
+        (building / "meta.json").write_text(json.dumps(meta))
+
+
+def _read(entry: Path, origin: list[list[Any]]) -> ImageSet | None:
+    """What the entry holds, or None if there is none, or one of other files or another version."""
+    with suppress(OSError, ValueError, KeyError, TypeError, EOFError):
+        meta = json.loads((entry / "meta.json").read_text())
+        if meta.pop("version") == _VERSION and meta.pop("stamps") == origin:
+            images = np.load(entry / "images.npy", mmap_mode="r")
+            labels = np.load(entry / "labels.npy")
+            meta |= {"classes": tuple(meta["classes"]), "notes": tuple(meta["notes"])}
+            return ImageSet(images, labels, **meta)
+    return None

@@ -1,0 +1,110 @@
+"""CSV: a row an image, a column for the label, a column a pixel; gzipped or not, with a header or without."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kilonet.errors import DataError
+from kilonet.files import printable
+from kilonet.images import ImageSet, from_arrays, square_shape
+from kilonet.sources import cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
+
+
+def load(path: Path) -> ImageSet:
+    """The images in a CSV file.
+
+    The label's column is the one named `label` (or `class`, `target`, `y`, ...) in the header; without such a
+    name it is the first, or the last where only that one can be it.
+
+    Raises:
+        DataError: for a file that is not such a table; the message names the first row at fault.
+    """
+    return cache.get("csv", cache.stamps([path]), lambda: _decode(path))
+
+
+def _decode(path: Path) -> ImageSet:
+    header = _header(path)
+    frame = _read(path, header)
+    at = _label_column(header, frame)
+    pixels = frame.drop(columns=frame.columns[at])
+    square_shape(pixels.shape[1], str(path))
+    labels = frame.iloc[:, at]
+    if labels.isna().any():
+        raise DataError(f"{path}: the label in line {_line(labels.isna(), header)} is missing")
+    values = labels.to_numpy() if labels.dtype.kind in "iuf" else np.array(labels.astype(str), object)
+    return from_arrays(_numbers(pixels, path, header), values, origin=str(path))
+
+
+def _header(path: Path) -> list[str] | None:
+    """The names in the first line, or None if that line is data already: at most its label is no number."""
+    try:
+        with (gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")) as file:
+            first = next(csv.reader(file), [])
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file that can be read: {printable(str(error))[:160]}") from None
+    if len(first) < 2:
+        raise DataError(f"{path} is no table of images: expected a label and pixels, separated by commas")
+    words = sum(not _is_number(cell) for cell in first)
+    return [cell.strip().lower() for cell in first] if words > 1 or first[0].strip().lower() in _LABEL_NAMES else None
+
+
+def _read(path: Path, header: list[str] | None) -> Any:
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, header=None if header is None else 0, low_memory=False, index_col=False)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is no CSV file that can be read: {printable(str(error).strip())[:160]}") from None
+    if frame.empty:
+        raise DataError(f"{path} holds no images")
+    return frame
+
+
+def _label_column(header: list[str] | None, frame: Any) -> int:
+    if header is not None:
+        for name in _LABEL_NAMES:
+            if name in header:
+                return header.index(name)
+    first, last = frame.iloc[:, 0], frame.iloc[:, -1]
+    text = [column.dtype.kind not in "iuf" for column in (first, last)]
+    if text[1] and not text[0]:
+        return frame.shape[1] - 1
+    only_last = first.nunique() == 1 and last.nunique() > 1 and not text[0]
+    return frame.shape[1] - 1 if only_last else 0
+
+
+def _numbers(pixels: Any, path: Path, header: list[str] | None) -> Any:
+    """The pixels as an array of numbers, or the first cell that is none."""
+    import pandas as pd
+
+    for name in pixels.columns:
+        column = pixels[name]
+        numbers = column if column.dtype.kind in "iuf" else pd.to_numeric(column, errors="coerce")
+        if numbers.isna().any():
+            line = _line(numbers.isna(), header)
+            cell = printable(str(column[numbers.isna()].iloc[0]))[:40]
+            what = "is missing" if column.isna()[numbers.isna()].iloc[0] else f"is {cell!r}, no number"
+            raise DataError(f"{path}: the pixel in line {line}, column {printable(str(name))[:40]} {what}")
+    return pixels.to_numpy()
+
+
+def _line(wrong: Any, header: list[str] | None) -> int:
+    return int(np.argmax(wrong.to_numpy())) + (1 if header is None else 2)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""A folder of class folders, each full of pictures in any format that Pillow reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kilonet.errors import DataError
+from kilonet.files import printable
+from kilonet.images import ImageSet, natural
+from kilonet.pictures import read_picture
+from kilonet.sources import cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_PARTS = ({"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"})
+
+
+def load(path: Path) -> ImageSet:
+    """The pictures of a folder: its subfolders are the classes, in natural order (2 before 10).
+
+    A folder of `train` and `test` (and `val`; or `training`, ...) is taken as these parts, what validates behind
+    what trains. Names that begin with a dot, and links that lead out of the folder, are passed over.
+
+    Raises:
+        DataError: for an empty folder, one class, a broken picture, or pictures of different size.
+    """
+    roots, has_test = _roots(path)
+    listing = [_pictures(root, path) for root in roots]
+    files = [file for part in listing for pictures in part.values() for file in pictures]
+    names = sorted({name for part in listing for name in part}, key=natural)
+    if not files:
+        raise DataError(f"{path} holds no pictures", "expected a folder a class, with pictures in each")
+    if len(names) < 2:
+        raise DataError(f"{path} holds pictures of one class only, {printable(names[0])!r}: expected two at least")
+    return cache.get("folder", cache.stamps(files), lambda: _decode(path, listing, names, has_test))
+
+
+def _roots(path: Path) -> tuple[list[Path], bool]:
+    """The folders of class folders, in the order of their images, and whether the last is a test part."""
+    found = [[child for child in _folders(path) if child.name.lower() in names] for names in _PARTS]
+    if all(len(some) <= 1 for some in found) and len(found[0]) and sum(map(len, found)) == len(_folders(path)) > 1:
+        return [child for some in found for child in some], bool(found[2])
+    return [path], False
+
+
+def _folders(path: Path) -> list[Path]:
+    return [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+
+
+def _pictures(root: Path, top: Path) -> dict[str, list[Path]]:
+    """The files of each class, those that lie in no class folder being an error."""
+    inside = top.resolve()
+    classes: dict[str, list[Path]] = {}
+    for folder in _folders(root):
+        files = [
+            file
+            for file in sorted(folder.rglob("*"), key=lambda p: natural(str(p)))
+            if file.is_file() and not file.name.startswith(".") and file.resolve().is_relative_to(inside)
+        ]
+        if files:
+            classes[folder.name] = files
+        else:
+            raise DataError(f"the class folder {printable(str(folder))} is empty", "fill it or remove it")
+    return classes
+
+
+def _decode(path: Path, listing: list[dict[str, list[Path]]], names: list[str], has_test: bool) -> ImageSet:
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    first: Path | None = None
+    for part in listing:
+        for name in (name for name in names if name in part):
+            for file in part[name]:
+                picture = read_picture(file)
+                if first is not None and picture.shape[:2] != images[0].shape[:2]:
+                    raise DataError(
+                        f"pictures of different size: {_size(images[0])} in {printable(str(first))}, "
+                        f"{_size(picture)} in {printable(str(file))}",
+                        "make them one size first",
+                    )
+                first = first or file
+                images.append(picture)
+                labels.append(names.index(name))
+    stacked = _stack(images)
+    test_from = len(images) - sum(map(len, listing[-1].values())) if has_test else None
+    classes = tuple(printable(name) for name in names)
+    return ImageSet(stacked, np.array(labels, np.int64), classes, str(path), test_from)
+
+
+def _stack(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """All pictures as (N, 1, H, W) if none is coloured, else as (N, 3, H, W)."""
+    if all(image.ndim == 2 for image in images):
+        return np.stack(images)[:, None]
+    coloured = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
+    return np.ascontiguousarray(np.stack(coloured).transpose(0, 3, 1, 2))
+
+
+def _size(picture: NDArray[np.uint8]) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"

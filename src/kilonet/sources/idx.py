@@ -1,0 +1,173 @@
+"""IDX, the format of MNIST's original files, gzipped or not.
+
+Layout (Y. LeCun, "The MNIST database"): two zero bytes, a byte for the type, a byte for the number of
+dimensions, each dimension as a big-endian 32-bit number, then the values, big-endian.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kilonet.errors import DataError
+from kilonet.images import ImageSet, from_arrays
+from kilonet.sources import cache, pairs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_GZIP = b"\x1f\x8b"
+_TORCHVISION = "raw"
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file begins as IDX does, or is named as IDX files are."""
+    name = path.name.lower()
+    if "idx1" in name or "idx3" in name or "ubyte" in name:
+        return True
+    with path.open("rb") as file:
+        head = file.read(4)
+    return len(head) == 4 and head[:2] == b"\0\0" and head[2] in _TYPES and 1 <= head[3] <= 4
+
+
+def find(path: Path, prefix: str = "") -> tuple[pairs.Pair, pairs.Pair | None] | None:
+    """The pairs of IDX files in a folder, torchvision's layout (`MNIST/raw`, `raw`) included."""
+    for folder in (path, path / _TORCHVISION, *sorted(path.glob(f"*/{_TORCHVISION}"))):
+        if folder.is_dir():
+            candidates = [file for file in sorted(folder.iterdir()) if file.is_file() and is_idx(file)]
+            if (found := pairs.parts(folder, candidates, prefix)) is not None:
+                return found
+            if candidates:
+                names = ", ".join(file.name for file in candidates[:4])
+                raise DataError(f"{folder}: no images with their labels among {names}")
+    return None
+
+
+def load_folder(path: Path, found: tuple[pairs.Pair, pairs.Pair | None]) -> ImageSet:
+    """The training images of a folder, followed by its test images.
+
+    Raises:
+        DataError: for files that are not the IDX they should be, or do not belong together.
+    """
+    train, test = found
+    return _cached([train] if test is None else [train, test], str(path))
+
+
+def load_pair(path: Path) -> ImageSet:
+    """A file of images or labels, with its other half.
+
+    Raises:
+        DataError: for files that are not the IDX they should be, or an other half that is not there.
+    """
+    pair = pairs.partner(path)
+    if pair is None:
+        read(path)
+        raise DataError(
+            f"can't find the other half of {path}", "images and labels lie in one folder, named so, as MNIST's are"
+        )
+    return _cached([pair], str(pair.images))
+
+
+def _cached(found: list[pairs.Pair], origin: str) -> ImageSet:
+    paths = [file for pair in found for file in (pair.images, pair.labels)]
+    packed = any(_is_gzip(path) for path in paths)
+    if packed or len(found) > 1:
+        return cache.get("idx", cache.stamps(paths), lambda: decode(found, origin))
+    return decode(found, origin)
+
+
+def decode(found: list[pairs.Pair], origin: str) -> ImageSet:
+    """The images of all pairs in one set; the second pair is the test part."""
+    parts = [_read_pair(pair) for pair in found]
+    shapes = {images.shape[1:] for images, _ in parts}
+    if len(shapes) > 1:
+        raise DataError(f"{origin}: training and test images differ in size: {sorted(shapes)}")
+    images = np.concatenate([images for images, _ in parts]) if len(parts) > 1 else parts[0][0]
+    labels = np.concatenate([labels for _, labels in parts])
+    return from_arrays(images, labels, origin=origin, test_from=len(parts[0][0]) if len(parts) > 1 else None)
+
+
+def _read_pair(pair: pairs.Pair) -> tuple[NDArray[Any], NDArray[Any]]:
+    images, labels = read(pair.images), read(pair.labels)
+    if images.ndim not in (3, 4):
+        raise DataError(f"{pair.images}: {images.ndim} dimensions: images have 3 (magic number 2051)")
+    if labels.ndim != 1:
+        raise DataError(f"{pair.labels}: {labels.ndim} dimensions: labels have 1 (magic number 2049)")
+    if len(images) != len(labels):
+        raise DataError(f"{pair.images} holds {len(images)} images but {pair.labels.name} {len(labels)} labels")
+    if len(images) == 0:
+        raise DataError(f"{pair.images} holds no images")
+    return images, labels
+
+
+def read(path: Path) -> NDArray[Any]:
+    """The array in an IDX file, memory-mapped if it is not gzipped.
+
+    Raises:
+        DataError: for a wrong magic number, a size that does not match, or a file cut short.
+    """
+    packed = _is_gzip(path)
+    if path.suffix == ".gz" and not packed:
+        raise DataError(f"{path} is not gzip, which its name says")
+    if not packed:
+        with path.open("rb") as file:
+            dtype, shape, start = _header(file.read(4 + 4 * 255), path)
+        _check_size(path.stat().st_size - start, dtype, shape, path)
+        return np.memmap(path, dtype, "r", start, shape) if math.prod(shape) else np.empty(shape, dtype)
+    try:
+        with gzip.open(path, "rb") as stream:
+            dtype, shape, start = _header(stream.read(4 + 4 * 255), path)
+            stream.seek(start)
+            expected = math.prod(shape) * dtype.itemsize
+            body = _read_at_most(stream, expected + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is cut short or damaged: {error}") from None
+    _check_size(len(body), dtype, shape, path)
+    return np.frombuffer(body, dtype).reshape(shape)
+
+
+def _read_at_most(stream: gzip.GzipFile, limit: int) -> bytes:
+    """Up to so many bytes, without setting aside room for more than there are."""
+    chunks, left = [], limit
+    while left and (chunk := stream.read(min(left, 1 << 24))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP
+
+
+def _header(head: bytes, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Type, shape and where the values begin."""
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or not 1 <= head[3] <= 4:
+        magic = head[:4].hex() or "nothing"
+        raise DataError(f"{path} is not IDX: magic number {magic}: expected 00000803 (images) or 00000801 (labels)")
+    start = 4 + 4 * head[3]
+    if len(head) < start:
+        raise DataError(f"{path} is cut short inside its header")
+    return np.dtype(_TYPES[head[2]]), struct.unpack(f">{head[3]}I", head[4:start]), start
+
+
+def _check_size(found: int, dtype: np.dtype[Any], shape: tuple[int, ...], path: Path) -> None:
+    expected = math.prod(shape) * dtype.itemsize
+    size = "x".join(map(str, shape))
+    if found < expected:
+        raise DataError(f"{path} is cut short: {found:,} bytes of the {expected:,} that its header ({size}) asks for")
+    if found > expected:
+        raise DataError(f"{path} is longer than the {expected:,} bytes that its header ({size}) asks for")
+
+
+def encode(array: NDArray[np.uint8]) -> bytes:
+    """An array of bytes as an uncompressed IDX file."""
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + np.ascontiguousarray(array).tobytes()

@@ -1,0 +1,128 @@
+"""NumPy's own formats: `.npy` pairs and `.npz`, never with pickled objects inside."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kilonet.errors import DataError
+from kilonet.images import ImageSet, from_arrays
+from kilonet.sources import cache, pairs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_KEYS = [("images", "labels"), ("x", "y"), ("data", "target"), ("data", "labels"), ("arr_0", "arr_1")]
+_PARTS = [("train", "val", "test"), ("training", "validation", "testing")]
+
+
+def find(path: Path) -> tuple[pairs.Pair, pairs.Pair | None] | None:
+    """The pairs of `.npy` files in a folder."""
+    return pairs.parts(path, [file for file in sorted(path.iterdir()) if file.suffix == ".npy"])
+
+
+def load_folder(path: Path, found: tuple[pairs.Pair, pairs.Pair | None]) -> ImageSet:
+    """The training images of a folder, followed by its test images."""
+    train, test = found
+    if test is None:
+        return _load_pair(train)
+    paths = [train.images, train.labels, test.images, test.labels]
+    return cache.get("npy", cache.stamps(paths), lambda: _decode(train, test, str(path)))
+
+
+def load_pair(path: Path) -> ImageSet:
+    """A file of images or labels, with its other half.
+
+    Raises:
+        DataError: for files that are not `.npy`, do not fit together, or an other half that is not there.
+    """
+    pair = pairs.partner(path)
+    if pair is None:
+        _read(path)
+        raise DataError(f"can't find the other half of {path}", "name them images.npy and labels.npy, or x.npy and y.npy")
+    return _load_pair(pair)
+
+
+def load_npz(path: Path) -> ImageSet:
+    """An `.npz`: `images` and `labels` (or `x` and `y`, `data` and `target`), or both for `train` and `test`.
+
+    Raises:
+        DataError: for a file that is no such archive, or arrays that hold no labelled images.
+    """
+    return cache.get("npz", cache.stamps([path]), lambda: _decode_npz(path))
+
+
+def _load_pair(pair: pairs.Pair) -> ImageSet:
+    return from_arrays(_read(pair.images), _read(pair.labels), origin=str(pair.images))
+
+
+def _decode(train: pairs.Pair, test: pairs.Pair, origin: str) -> ImageSet:
+    images = [_read(train.images), _read(test.images)]
+    labels = [_read(train.labels), _read(test.labels)]
+    return _join(images, labels, origin, None)
+
+
+def _join(images: list[NDArray[Any]], labels: list[NDArray[Any]], origin: str, classes: Any) -> ImageSet:
+    for some, their in zip(images, labels, strict=True):
+        if len(some) != len(their):
+            raise DataError(f"{origin}: {len(some)} images but {len(their)} labels")
+    try:
+        joined, all_labels = np.concatenate(images), np.concatenate(labels)
+    except ValueError as error:
+        raise DataError(f"{origin}: training and test do not fit together: {error}") from None
+    test_from = len(joined) - len(images[-1]) if len(images) > 1 else None
+    return from_arrays(joined, all_labels, origin=origin, test_from=test_from, classes=classes)
+
+
+def _read(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no .npy file that can be read: {_first_line(error)}") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is not .npy, which its name says")
+    if array.ndim == 0:
+        raise DataError(f"{path} holds a single value: expected one a row")
+    return array
+
+
+def _decode_npz(path: Path) -> ImageSet:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is not .npz, which its name says")
+        with archive:
+            arrays = {key.lower(): archive[key] for key in archive.files}
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise DataError(f"{path} is no .npz file that can be read: {_first_line(error)}") from None
+    for key, array in arrays.items():
+        if array.ndim == 0:
+            raise DataError(f"{path}: {key} is a single value: expected one a row")
+    keys = _choose(set(arrays), path)
+    classes = next((arrays[key].tolist() for key in ("classes", "class_names") if key in arrays), None)
+    return _join([arrays[x] for x, _ in keys], [arrays[y] for _, y in keys], str(path), classes)
+
+
+def _choose(keys: set[str], path: Path) -> list[tuple[str, str]]:
+    """The names of images and labels: of the training part (validation appended), then of the test part."""
+    for images, labels in _KEYS:
+        for parts in _PARTS:
+            for pattern in ("{0}_{1}", "{1}_{0}"):
+                named = [(pattern.format(images, part), pattern.format(labels, part)) for part in parts]
+                found = [pair for pair in named if set(pair) <= keys]
+                if named[0] in found:
+                    return found
+        if {images, labels} <= keys:
+            return [(images, labels)]
+    raise DataError(
+        f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: expected images and labels, or x_train, y_train, ..."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

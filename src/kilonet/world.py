@@ -1,0 +1,31 @@
+"""The machine that a run computes on: its device and its threads."""
+
+from __future__ import annotations
+
+import torch
+
+from kilonet.errors import ConfigError
+
+
+def device(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        ConfigError: if the name is none, or there is no such device here.
+    """
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} is not there: {reason[:160]}", "--device cpu always works") from None
+    if found.type == "meta":
+        raise ConfigError("device 'meta' can't compute", "--device cpu always works")
+    return found
+
+
+def set_threads(threads: int | None) -> int:
+    """Use so many CPU threads, or leave PyTorch's own choice; returns the number in use."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
