@@ -81,6 +81,7 @@ class Config:
         split: `standard`, `full`, `tutorial`, or fractions such as `70/15/15`.
         model: a name of the zoo, or `path/to/file.py:ClassName`.
         preset: the preset that this began as, if any.
+        split_seed: seed of the split, if it is not the training's.
         seeds: independent runs, with the seeds `training.seed`, `training.seed + 1`, ...
         training: how the model is trained.
     """
@@ -89,6 +90,7 @@ class Config:
     split: str = "standard"
     model: str = "kilo-16k"
     preset: str | None = None
+    split_seed: int | None = None
     seeds: int = 1
     training: Training = field(default_factory=Training)
 

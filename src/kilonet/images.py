@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from kilonet.splits import Splits
+
 Preparation = Literal["digit", "resize"]
 
 
@@ -80,6 +82,12 @@ class ImageSet:
         return replace(
             self, images=self.images[rows], labels=self.labels[rows], rows=self.rows[rows], test_from=None
         )
+
+    def split(self, how: str = "standard", seed: int = 0) -> Splits:
+        """Divide the images into parts; see `kilonet.splits.split`."""
+        from kilonet.splits import split
+
+        return split(self, how, seed)
 
     def counts(self) -> NDArray[np.int64]:
         """The number of images of each class, int64, (K,)."""

@@ -1,0 +1,83 @@
+"""Kilobyte-sized image classifiers, trained in seconds, measured honestly.
+
+    import kilonet as kn
+
+    data = kn.load("mnist").split()
+    model = kn.build("kilo-4k", data.train, seed=0)
+    history = kn.fit(model, data, kn.recipe("kilo-4k", epochs=15, seed=0))
+    report = kn.evaluate(model, data.test)
+    kn.plots.save(kn.plots.curves(history), "curves.png")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kilonet import plots
+    from kilonet.checkpoint import load_model, save_model
+    from kilonet.config import Training, recipe
+    from kilonet.errors import ConfigError, DataError, FetchError, KilonetError, ModelError, RunError
+    from kilonet.evaluate import evaluate
+    from kilonet.images import ImageSet, from_arrays
+    from kilonet.models import Classifier, build
+    from kilonet.predict import Predictor
+    from kilonet.sources import load
+    from kilonet.splits import Splits
+    from kilonet.train import Epoch, History, epochs, fit
+
+_HOMES = {
+    "kilonet.checkpoint": ("load_model", "save_model"),
+    "kilonet.config": ("Training", "recipe"),
+    "kilonet.errors": ("ConfigError", "DataError", "FetchError", "KilonetError", "ModelError", "RunError"),
+    "kilonet.evaluate": ("evaluate",),
+    "kilonet.images": ("ImageSet", "from_arrays"),
+    "kilonet.models": ("Classifier", "build"),
+    "kilonet.predict": ("Predictor",),
+    "kilonet.sources": ("load",),
+    "kilonet.splits": ("Splits",),
+    "kilonet.train": ("Epoch", "History", "epochs", "fit"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "Epoch",
+    "FetchError",
+    "History",
+    "ImageSet",
+    "KilonetError",
+    "ModelError",
+    "Predictor",
+    "RunError",
+    "Splits",
+    "Training",
+    "build",
+    "epochs",
+    "evaluate",
+    "fit",
+    "from_arrays",
+    "load",
+    "load_model",
+    "plots",
+    "recipe",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is first asked for, so that `import kilonet` costs nothing."""
+    if name == "plots":
+        return importlib.import_module("kilonet.plots")
+    if name in _HOME:
+        found = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module 'kilonet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

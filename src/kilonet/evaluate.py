@@ -1,0 +1,58 @@
+"""A model measured over a set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kilonet.batches import Resident
+from kilonet.engines import torch as engine
+from kilonet.errors import DataError
+from kilonet.metrics import Report, report
+from kilonet.models import adopt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kilonet.images import ImageSet
+
+BATCH = 500
+
+
+def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH) -> Report:
+    """Measure a model: loss, accuracy with its interval, per-class scores, confusion, calibration, mistakes.
+
+    Args:
+        model: from `kilonet.build`, or any module of your own.
+        data: the images; every one is counted once.
+        batch_size: images a forward pass.
+
+    Raises:
+        DataError: if there is no data (a split without this part).
+        ModelError: if the model does not fit the data.
+    """
+    if data is None:
+        raise DataError("nothing to measure: this split has no such part", "split with 'standard' or fractions")
+    classifier = adopt(model, data)
+    logits = engine.logits(classifier, Resident.of(data, classifier.mean.device), batch_size)
+    return report(logits.double().numpy(), data.labels, data.classes, data.rows)
+
+
+def aligned(data: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """The same images with their labels numbered as a model numbers its classes, matched by name.
+
+    Raises:
+        DataError: if the data has classes that the model does not know.
+    """
+    if data.classes == classes:
+        return data
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{data.origin} has classes that the model does not know: {', '.join(unknown[:5])}",
+            f"the model knows {', '.join(classes[:12])}",
+        )
+    index = np.array([classes.index(name) for name in data.classes], np.int64)
+    return replace(data, labels=index[data.labels], classes=classes)

@@ -1,0 +1,190 @@
+"""The figures: from records and arrays, never from a live model."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kilonet import files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from kilonet.metrics import Report
+    from kilonet.train import History
+
+_BLUE, _ORANGE, _RED, _GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
+_STYLE = {
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "axes.edgecolor": "#9aa1aa",
+    "axes.axisbelow": True,
+    "savefig.dpi": 120,
+}
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure as a whole file; the format is what the name's ending says."""
+    path = Path(path)
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names in scripts that the font lacks
+        figure.savefig(buffer, format=path.suffix.lower().lstrip(".") or "png")
+    files.write(path, buffer.getvalue())
+
+
+def curves(histories: History | Sequence[History], title: str = "") -> Figure:
+    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared."""
+    several = list(histories) if not hasattr(histories, "epochs") else [histories]
+    with mpl.rc_context(_STYLE):
+        figure = Figure((9.5, 3.8), layout="constrained")
+        loss, accuracy = figure.subplots(1, 2)
+        for i, history in enumerate(several):
+            _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None)
+        for axes, label in ((loss, "cross-entropy, nats"), (accuracy, "validation accuracy, %")):
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(label)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        loss.legend(frameon=False, fontsize=8 if len(several) > 1 else None)
+        if not accuracy.lines:
+            accuracy.text(0.5, 0.5, "no validation part", ha="center", color=_GREY, transform=accuracy.transAxes)
+        figure.suptitle(title)
+    return figure
+
+
+def _curve(loss: Any, accuracy: Any, history: History, colour: str | None) -> None:
+    epochs = [record.epoch for record in history.epochs]
+    marker = "o" if len(epochs) < 30 else None
+    name = f"{history.name}, " if colour else ""
+    style = {"marker": marker, "markersize": 3}
+    train = [record.train_loss for record in history.epochs]
+    loss.plot(epochs, train, "--", color=colour or _BLUE, label=f"{name}training", **style)
+    val = [(r.epoch, r.val_loss, r.val_accuracy) for r in history.epochs if r.val_loss is not None]
+    if not val:
+        return
+    at, losses, shares = zip(*val, strict=True)
+    loss.plot(at, losses, color=colour or _ORANGE, label=f"{name}validation", **style)
+    percent = [100 * (share or 0) for share in shares]
+    accuracy.plot(at, percent, color=colour or _ORANGE, **style)
+    best = int(np.argmax(percent))
+    if colour is None:
+        accuracy.annotate(
+            f"{percent[best]:.2f} %", (at[best], percent[best]), (0, 6), textcoords="offset points", ha="center"
+        )
+        accuracy.margins(y=0.12)
+
+
+def images(
+    pictures: NDArray[np.uint8],
+    captions: Sequence[str],
+    wrong: Sequence[bool] | None = None,
+    columns: int | None = None,
+    title: str = "",
+) -> Figure:
+    """A grid of images, uint8, (N, C, H, W), each with its caption; the wrong ones' captions in red."""
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure((1.5 * columns + 0.4, 1.75 * rows + (0.6 if title else 0.2)), layout="constrained")
+        grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+            axes = grid[i]
+            axes.imshow(np.asarray(picture).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
+            bad = wrong is not None and wrong[i]
+            axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
+        figure.suptitle(title)
+    return figure
+
+
+def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:
+    """The first nine measured images as a 3 x 3 grid, with predicted and true class."""
+    first = range(min(9, report.n))
+    captions = [_told(names[report.predicted[i]], names[report.labels[i]]) for i in first]
+    wrong = [bool(report.predicted[i] != report.labels[i]) for i in first]
+    return images(pictures[: len(captions)], captions, wrong, 3, title)
+
+
+def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:
+    """The most confident mistakes."""
+    worst = report.worst()
+    if not len(worst):
+        figure = Figure((4, 2))
+        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
+        return figure
+    captions = [
+        f"{_short(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
+        f"is {_short(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
+        for i in worst
+    ]
+    return images(np.stack([pictures[i] for i in worst]), captions, None, None, title)
+
+
+def _told(predicted: str, true: str) -> str:
+    return f"{_short(predicted, 12)}" if predicted == true else f"{_short(predicted, 9)}, is {_short(true, 9)}"
+
+
+def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
+    """The confusion matrix: counts, shaded by the share of the true class."""
+    matrix = report.confusion
+    k = len(names)
+    side = min(2.6 + 0.42 * k, 16)
+    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure((side + 0.6, side), layout="constrained")
+        axes = figure.subplots()
+        share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        small = {"fontsize": 9 if k <= 15 else 6}
+        if k <= 30:
+            for (i, j), count in np.ndenumerate(matrix):
+                if count:
+                    axes.text(j, i, str(count), ha="center", va="center", color="white" if share[i, j] > 0.5 else "black", **small)
+        labels = [_short(name, 12) for name in names]
+        turn = 90 if max(map(len, labels)) > 3 else 0
+        axes.set_xticks(range(k), labels, rotation=turn, **small)
+        axes.set_yticks(range(k), labels, **small)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        figure.colorbar(shown, ax=axes, label="share of the true class", shrink=0.8)
+        figure.suptitle(title)
+    return figure
+
+
+def weights(matrix: NDArray[np.floating[Any]], shape: tuple[int, int, int], names: Sequence[str], title: str = "") -> Figure:
+    """A linear model's weights, (K, C*H*W), as an image a class: red speaks for the class, blue against it."""
+    maps = matrix.reshape(len(names), *shape).mean(1)
+    limit = float(np.abs(maps).max()) or 1.0
+    columns = min(5, len(names))
+    rows = math.ceil(len(names) / columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure((1.6 * columns + 0.9, 1.8 * rows + 0.5), layout="constrained")
+        grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        shown = None
+        for i, axes in enumerate(grid):
+            axes.axis("off")
+            if i < len(names):
+                shown = axes.imshow(maps[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
+                axes.set_title(_short(names[i], 16), fontsize=9)
+        if shown is not None:
+            figure.colorbar(shown, ax=list(grid), shrink=0.7)
+        figure.suptitle(title)
+    return figure
+
+
+def _short(text: str, most: int) -> str:
+    return "\n".join(line if len(line) <= most + 12 else f"{line[: most - 1]}…" for line in text.split("\n"))
