@@ -1,12 +1,12 @@
 """Kilobyte-sized image classifiers, trained in seconds, measured honestly.
 
-    import kilonet as kn
+import kilonet as kn
 
-    data = kn.load("mnist").split()
-    model = kn.build("kilo-4k", data.train, seed=0)
-    history = kn.fit(model, data, kn.recipe("kilo-4k", epochs=15, seed=0))
-    report = kn.evaluate(model, data.test)
-    kn.plots.save(kn.plots.curves(history), "curves.png")
+data = kn.load("mnist").split()
+model = kn.build("kilo-4k", data.train, seed=0)
+history = kn.fit(model, data, kn.recipe("kilo-4k", epochs=15, seed=0))
+report = kn.evaluate(model, data.test)
+kn.plots.save(kn.plots.curves(history), "curves.png")
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kilonet import plots
+    from kilonet.arrays import from_arrays
     from kilonet.checkpoint import load_model, save_model
     from kilonet.config import Training, recipe
     from kilonet.errors import ConfigError, DataError, FetchError, KilonetError, ModelError, RunError
     from kilonet.evaluate import evaluate
-    from kilonet.images import ImageSet, from_arrays
+    from kilonet.images import ImageSet, Splits
     from kilonet.models import Classifier, build
     from kilonet.predict import Predictor
     from kilonet.sources import load
-    from kilonet.splits import Splits
     from kilonet.train import Epoch, History, epochs, fit
 
 _HOMES = {
@@ -32,11 +32,11 @@ _HOMES = {
     "kilonet.config": ("Training", "recipe"),
     "kilonet.errors": ("ConfigError", "DataError", "FetchError", "KilonetError", "ModelError", "RunError"),
     "kilonet.evaluate": ("evaluate",),
-    "kilonet.images": ("ImageSet", "from_arrays"),
+    "kilonet.arrays": ("from_arrays",),
+    "kilonet.images": ("ImageSet", "Splits"),
     "kilonet.models": ("Classifier", "build"),
     "kilonet.predict": ("Predictor",),
     "kilonet.sources": ("load",),
-    "kilonet.splits": ("Splits",),
     "kilonet.train": ("Epoch", "History", "epochs", "fit"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

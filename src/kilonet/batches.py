@@ -38,7 +38,7 @@ class Resident:
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of the rows in `order`, int64, (M,), so many at a time."""
-        for rows in order.to(self.labels.device).split(size):
+        for rows in torch.split(order.to(self.labels.device), size):
             yield self.images.index_select(0, rows), self.labels.index_select(0, rows)
 
 

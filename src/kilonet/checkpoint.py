@@ -11,12 +11,14 @@ from safetensors.torch import save
 
 from kilonet import files
 from kilonet.errors import ModelError, RunError
-from kilonet.models import ZOO, Classifier, RawClassifier, make_instance, assemble, is_file, load_class
+from kilonet.models import ZOO, Classifier, RawClassifier, assemble, is_file, load_class, make_instance
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from kilonet.images import Preparation
 
 FORMAT = 1
 _KEY = "kilonet"
@@ -80,7 +82,7 @@ def _described(path: Path, description: dict[str, Any], model_file: str | None) 
         raise RunError(f"{path}: images of shape {shape} can't be")
     channels, height, width = shape
     classes = tuple(files.printable(str(name)) for name in description["classes"])
-    preparation = "digit" if description["preparation"] == "digit" else "resize"
+    preparation: Preparation = "digit" if description["preparation"] == "digit" else "resize"
     mean, std = ([float(n) for n in description[key]] for key in ("mean", "std"))
     if description["zoo"]:
         with torch.random.fork_rng(devices=[]):
@@ -88,11 +90,18 @@ def _described(path: Path, description: dict[str, Any], model_file: str | None) 
     name = files.printable(str(description["model"]))
     if model_file is None or not is_file(model_file):
         raise ModelError(
-            f"{path} holds weights of {name!r}, a model from a user's file", "give it: --model path/to/file.py:ClassName"
+            f"{path} holds weights of {name!r}, a model from a user's file",
+            "give it: --model path/to/file.py:ClassName",
         )
     with torch.random.fork_rng(devices=[]):
         net = make_instance(load_class(model_file), model_file)
     kind = RawClassifier if description["raw"] else Classifier
     return kind(
-        net, name=name, shape=(channels, height, width), classes=classes, preparation=preparation, mean=mean, std=std
+        net,
+        name=name,
+        shape=(channels, height, width),
+        classes=classes,
+        preparation=preparation,
+        mean=mean,
+        std=std,
     )

@@ -100,7 +100,13 @@ class Config:
         _require(last < 2**63, "seed", self.training.seed, "small enough for every seed to be below 2**63")
 
 
-_TUTORIAL: dict[str, Any] = {"batch_size": 64, "val_batch_size": 128, "optimizer": "adam", "lr": 1e-3, "epochs": 15}
+_TUTORIAL: dict[str, Any] = {
+    "batch_size": 64,
+    "val_batch_size": 128,
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "epochs": 15,
+}
 _ONE_CYCLE: dict[str, Any] = {"batch_size": 64, "optimizer": "adamw", "schedule": "one-cycle", "epochs": 15}
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -1,11 +1,11 @@
 """What can go wrong, as one small tree.
 
-    KilonetError          anything Kilonet refuses, in one line, with a hint where there is one
-    ├── ConfigError       a setting, name or flag value that won't do
-    ├── DataError         a source, file or array that is not the image data it should be
-    │   └── FetchError    data that could not be had from the network
-    ├── ModelError        a model that is unknown, does not import or does not fit the data
-    └── RunError          a run directory or weight file that is not one
+KilonetError          anything Kilonet refuses, in one line, with a hint where there is one
+├── ConfigError       a setting, name or flag value that won't do
+├── DataError         a source, file or array that is not the image data it should be
+│   └── FetchError    data that could not be had from the network
+├── ModelError        a model that is unknown, does not import or does not fit the data
+└── RunError          a run directory or weight file that is not one
 """
 
 from __future__ import annotations

@@ -1,26 +1,22 @@
-"""`ImageSet`: labelled uint8 images in memory, or memory-mapped, and how arrays become one."""
+"""`ImageSet`, labelled uint8 images, and `split`: which train, which choose, which are measured once."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kilonet.errors import DataError
-from kilonet.files import printable
+from kilonet.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from kilonet.splits import Splits
+    from numpy.typing import NDArray
 
 Preparation = Literal["digit", "resize"]
+
+NAMED = ("standard", "full", "tutorial")
+STANDARD_FRACTIONS = (0.70, 0.15, 0.15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,18 +71,14 @@ class ImageSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of each image."""
-        return self.images.shape[1:]  # type: ignore[return-value]
+        return self.images.shape[1:]
 
     def take(self, rows: slice | NDArray[np.int64]) -> ImageSet:
         """The images at some rows: views for a slice, copies for indices."""
-        return replace(
-            self, images=self.images[rows], labels=self.labels[rows], rows=self.rows[rows], test_from=None
-        )
+        return replace(self, images=self.images[rows], labels=self.labels[rows], rows=self.rows[rows], test_from=None)
 
     def split(self, how: str = "standard", seed: int = 0) -> Splits:
-        """Divide the images into parts; see `kilonet.splits.split`."""
-        from kilonet.splits import split
-
+        """Divide the images into parts; see `kilonet.images.split`."""
         return split(self, how, seed)
 
     def counts(self) -> NDArray[np.int64]:
@@ -107,147 +99,133 @@ class ImageSet:
         return np.frombuffer(digests, "<u8")
 
 
-def from_arrays(
-    images: ArrayLike,
-    labels: ArrayLike,
-    *,
-    classes: Sequence[str] | None = None,
-    origin: str = "arrays",
-    test_from: int | None = None,
-    preparation: Preparation = "resize",
-) -> ImageSet:
-    """An image set from arrays of the usual types and shapes.
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The parts of an image set.
+
+    Attributes:
+        train: what the weights are fitted to.
+        val: what chooses between epochs and settings, or None.
+        test: what is measured once, at the end, or None.
+        how: the split's name or its fractions.
+        notes: what was done that should be known.
+    """
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    how: str
+    notes: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, ImageSet]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
+
+
+def split(data: ImageSet, how: str = "standard", seed: int = 0) -> Splits:
+    """Divide an image set.
 
     Args:
-        images: (N, H, W), (N, H, W, 1 or 3), (N, 1 or 3, H, W), or flat rows of a square image, (N, H*H) or
-            (N, 3*H*H); whole numbers from 0 to 255, or floats from 0 to 1, which are multiplied by 255.
-        labels: (N,) or (N, 1), whole numbers, or text.
-        classes: names of the classes; from the labels if None.
-        origin: where the arrays came from, for people and error messages.
-        test_from: row at which the test part begins, if there is one.
-        preparation: see `ImageSet`.
+        data: the images, in the order of their source.
+        how: one of
+            `standard`: the source's own test part, and the last sixth of the rest for validation (MNIST: 50,000 /
+            10,000 / 10,000); without a test part a seeded, stratified 70 / 15 / 15;
+            `full`: the same test part, all the rest trains, nothing validates;
+            `tutorial`: the first five sevenths train, the rest validates, no test part;
+            or fractions for training, validation and, if given, test, such as `70/15/15` or `0.8/0.2`: seeded,
+            stratified, over all the images.
+        seed: seed of whatever is drawn.
 
     Raises:
-        DataError: for arrays that hold no such images or labels; the message names the first row at fault.
+        ConfigError: for an unknown split, or fractions that won't do.
+        DataError: if a class has too few images for its parts.
     """
-    pixels, notes = _to_uint8(np.asarray(images), origin)
-    indices, names = to_classes(np.asarray(labels), origin, classes)
-    if len(pixels) != len(indices):
-        raise DataError(f"{origin}: {len(pixels)} images but {len(indices)} labels")
-    return ImageSet(_to_nchw(pixels, origin), indices, names, origin, test_from, preparation, notes=notes)
+    if len(np.unique(data.labels)) < 2:
+        raise DataError(f"{data.origin}: one class only: expected at least two")
+    if len(data) < len(data.classes):
+        raise DataError(f"{data.origin}: {len(data)} images for {len(data.classes)} classes: expected more")
+    if how == "tutorial":
+        return _tutorial(data, seed)
+    if how in NAMED and data.test_from is not None:
+        return _with_own_test(data, data.test_from, how, seed)
+    if how in NAMED:
+        train, val, test = _stratified(data.labels, STANDARD_FRACTIONS, seed, data)
+        if how == "full":
+            return Splits(data.take(np.sort(np.concatenate([train, val]))), None, data.take(test), how)
+        return Splits(data.take(train), data.take(val), data.take(test), how)
+    parts = [data.take(rows) for rows in _stratified(data.labels, _fractions(how), seed, data)]
+    return Splits(parts[0], parts[1], parts[2] if len(parts) == 3 else None, how)
 
 
-def _to_uint8(pixels: NDArray[Any], origin: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Pixels of any numeric type as uint8, and what has to be said about it."""
-    if pixels.dtype == np.uint8 or pixels.size == 0:
-        return pixels.astype(np.uint8, copy=False), ()
-    if pixels.dtype == np.bool_:
-        return pixels.astype(np.uint8) * np.uint8(255), ("pixels were true and false: taken as 255 and 0",)
-    if pixels.dtype.kind not in "iuf":
-        raise DataError(f"{origin}: pixels of type {pixels.dtype}: expected numbers from 0 to 255")
-    wrong = ~((pixels >= 0) & (pixels <= 255))
-    if wrong.any():
-        where = tuple(int(i) for i in np.argwhere(wrong)[0])
-        value = pixels[where]
-        raise DataError(f"{origin}: pixel {value} in image {where[0]}: expected a number from 0 to 255")
-    if pixels.dtype.kind in "iu":
-        return pixels.astype(np.uint8), ()
-    rounded = np.rint(pixels)
-    if (rounded == pixels).all():
-        return rounded.astype(np.uint8), ()
-    if pixels.max() <= 1:
-        return np.rint(pixels * 255).astype(np.uint8), ("pixels ran from 0 to 1: multiplied by 255",)
-    return rounded.astype(np.uint8), ("pixels were fractions: rounded to whole numbers",)
+def _tutorial(data: ImageSet, seed: int) -> Splits:
+    cut = len(data) * 5 // 7
+    if not in_class_order(data.labels):
+        return _checked(Splits(data.take(slice(0, cut)), data.take(slice(cut, None)), None, "tutorial"))
+    order = np.random.default_rng(seed).permutation(len(data))
+    note = f"the source is in class order: shuffled with seed {seed} before the first five sevenths were taken"
+    return _checked(Splits(data.take(order[:cut]), data.take(order[cut:]), None, "tutorial", (note,)))
 
 
-def _to_nchw(pixels: NDArray[np.uint8], origin: str) -> NDArray[np.uint8]:
-    shape = pixels.shape
-    if pixels.ndim == 2:
-        return pixels.reshape(len(pixels), *square_shape(shape[1], origin))
-    if pixels.ndim == 3:
-        return pixels[:, None]
-    if pixels.ndim == 4 and shape[1] in (1, 3):
-        return pixels
-    if pixels.ndim == 4 and shape[3] in (1, 3):
-        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-    raise DataError(f"{origin}: images of shape {shape}: expected (N, H, W), (N, H, W, 1 or 3) or flat rows")
+def _with_own_test(data: ImageSet, test_from: int, how: str, seed: int) -> Splits:
+    rest, test = data.take(slice(0, test_from)), data.take(slice(test_from, None))
+    if how == "full":
+        return _checked(Splits(rest, None, test, how))
+    if not in_class_order(rest.labels):
+        cut = test_from - test_from // 6
+        return _checked(Splits(rest.take(slice(0, cut)), rest.take(slice(cut, None)), test, how))
+    train, val = _stratified(rest.labels, (5 / 6, 1 / 6), seed, rest)
+    note = f"the source is in class order: the validation sixth was drawn with seed {seed}, stratified"
+    return _checked(Splits(rest.take(train), rest.take(val), test, how, (note,)))
 
 
-def square_shape(pixels: int, origin: str) -> tuple[int, int, int]:
-    """Channels, height and width of a square image with so many pixels: (1, s, s), else (3, s, s).
-
-    Raises:
-        DataError: if there is no such square.
-    """
-    for channels in (1, 3):
-        side = math.isqrt(pixels // channels)
-        if side and channels * side * side == pixels:
-            return channels, side, side
-    raise DataError(
-        f"{origin}: rows of {pixels} pixels are no square image",
-        "expected a label and H*H (or 3*H*H) pixels a row; is a label column missing, or one too many?",
-    )
+def in_class_order(labels: NDArray[np.int64]) -> bool:
+    """Whether the classes lie one after the other, so that a cut in sequence would miss some."""
+    return int(np.count_nonzero(np.diff(labels))) < 2 * len(np.unique(labels)) - 1 and len(labels) > 2
 
 
-def to_classes(
-    labels: NDArray[Any], origin: str, classes: Sequence[str] | None = None
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels as indices, int64, (N,), and the names that they stand for.
-
-    Text becomes names in natural order (2 before 10). Whole numbers index `classes` if these are given;
-    otherwise each number that occurs is a class, named by itself.
-
-    Raises:
-        DataError: for labels that are missing, negative, fractions, or far out of range.
-    """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise DataError(f"{origin}: labels of shape {labels.shape}: expected one a row")
-    if labels.dtype.kind in "OUS":
-        return _named(labels, origin)
-    if labels.dtype.kind not in "iufb":
-        raise DataError(f"{origin}: labels of type {labels.dtype}: expected whole numbers or text")
-    whole = np.isfinite(labels) & (labels >= 0) & (labels < 2**31)
-    whole &= np.where(whole, labels, 0) == np.where(whole, labels, 0).astype(np.int64)
-    if not whole.all():
-        row = int(np.argmin(whole))
-        raise DataError(f"{origin}: label {labels[row]} in row {row}: expected a whole number from 0")
-    indices = labels.astype(np.int64)
-    if classes is not None:
-        names = tuple(printable(str(name)) for name in classes)
-        if len(indices) and indices.max() >= len(names):
-            row = int(np.argmax(indices >= len(names)))
-            raise DataError(f"{origin}: label {indices[row]} in row {row} is out of range: {len(names)} classes")
-        return indices, names
-    return _numbered(indices, origin)
+def _stratified(
+    labels: NDArray[np.int64], fractions: tuple[float, ...], seed: int, data: ImageSet
+) -> list[NDArray[np.int64]]:
+    """Rows of each part, sorted, such that every part has the given fraction of every class, and one at least."""
+    rng = np.random.default_rng(seed)
+    cuts = np.cumsum(fractions)[:-1]
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in fractions]
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) < len(fractions):
+            raise DataError(
+                f"{data.origin}: class {data.classes[label]!r} has {len(rows)} images: a split into "
+                f"{len(fractions)} parts needs {len(fractions)} at least"
+            )
+        at = np.rint(cuts * len(rows)).astype(int)
+        for part in range(len(cuts)):
+            least = (at[part - 1] if part else 0) + 1
+            at[part] = min(max(at[part], least), len(rows) - (len(cuts) - part))
+        for chosen, rows_of_class in zip(parts, np.split(rows, at), strict=True):
+            chosen.append(rows_of_class)
+    return [np.sort(np.concatenate(part)) for part in parts]
 
 
-def _named(labels: NDArray[Any], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    texts = [label.decode(errors="replace") if isinstance(label, bytes) else label for label in labels.tolist()]
-    for row, text in enumerate(texts):
-        if text is None or text != text or not str(text).strip():
-            raise DataError(f"{origin}: the label in row {row} is missing")
-    texts = [printable(str(text).strip()) for text in texts]
-    names = tuple(sorted(set(texts), key=natural))
-    index = {name: i for i, name in enumerate(names)}
-    return np.array([index[text] for text in texts], np.int64), names
+def _fractions(how: str) -> tuple[float, ...]:
+    """Fractions that sum to 1 from a text such as `70/15/15`."""
+    try:
+        numbers = [float(part) for part in how.split("/")]
+    except ValueError:
+        raise ConfigError(
+            f"unknown split {how!r}", f"{nearest(how, NAMED)}; or give fractions such as 70/15/15"
+        ) from None
+    total = sum(numbers)
+    if len(numbers) not in (2, 3) or not all(0 < n < total for n in numbers) or not np.isclose([1, 100], total).any():
+        raise ConfigError(f"split {how!r} won't do: expected two or three parts above 0 that sum to 1 or 100")
+    return tuple(n / total for n in numbers)
 
 
-def _numbered(labels: NDArray[np.int64], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Each number that occurs is a class; one that lies far above the count of them is no label."""
-    numbers, indices = np.unique(labels, return_inverse=True)
-    limit = 2 * len(numbers) + 10
-    if len(numbers) and numbers[-1] >= limit:
-        row = int(np.argmax(labels >= limit))
-        raise DataError(
-            f"{origin}: label {labels[row]} in row {row} is out of range: only {len(numbers)} different labels occur",
-            "number the classes from 0, or name them by text",
-        )
-    return indices.astype(np.int64), tuple(str(n) for n in numbers)
-
-
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key in which numbers inside a text count as numbers: 2 before 10."""
-    parts = re.split(r"([0-9]+)", text)
-    return tuple((0, int(part), part) if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts if part)
+def _checked(splits: Splits) -> Splits:
+    for name, part in splits.parts().items():
+        if len(np.unique(part.labels)) < 2:
+            raise DataError(
+                f"{part.origin}: the {name} part of the {splits.how} split holds one class only",
+                "fractions such as --split 70/15/15 draw every class into every part",
+            )
+    return splits

@@ -73,9 +73,7 @@ class Report:
         }
 
 
-def report(
-    logits: NDArray[Any], labels: NDArray[np.int64], names: tuple[str, ...], rows: NDArray[np.int64]
-) -> Report:
+def report(logits: NDArray[Any], labels: NDArray[np.int64], names: tuple[str, ...], rows: NDArray[np.int64]) -> Report:
     """Measure logits, (N, K), against labels, int64, (N,)."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 

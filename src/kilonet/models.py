@@ -50,7 +50,13 @@ class Classifier(nn.Module):
         std: list[float] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.name, self.shape, self.classes, self.preparation = net, name, shape, classes, preparation
+        self.net, self.name, self.shape, self.classes, self.preparation = (
+            net,
+            name,
+            shape,
+            classes,
+            preparation,
+        )
         for key, values in (("mean", mean or [0.0]), ("std", std or [255.0])):
             self.register_buffer(key, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
@@ -120,21 +126,30 @@ def _tutorial_cnn(shape: Shape, classes: int) -> nn.Module:
     )
 
 
-def _kilo(widths: tuple[int, ...], shape: Shape, classes: int) -> nn.Module:
-    """Convolutions with batch norm, a max pool behind all but the last, then the mean of each map."""
+def _kilo(widths: tuple[int, int, int], shape: Shape, classes: int) -> nn.Module:
+    """A strided 5x5 convolution, two of 3x3 with a pool between, batch norm behind each, the maximum of each map."""
     channels, height, width = shape
-    layers: list[nn.Module] = []
-    for i, out in enumerate(widths):
-        layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-        if i < len(widths) - 1 and min(height, width) >= 4:
-            layers.append(nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
-        channels = out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    first, second, third = widths
+    stride = 2 if min(height, width) >= 16 else 1
+    return nn.Sequential(
+        nn.Conv2d(channels, first, 5, stride=stride, padding=2, bias=False),
+        nn.BatchNorm2d(first),
+        nn.ReLU(),
+        nn.Conv2d(first, second, 3, padding=1, bias=False),
+        nn.BatchNorm2d(second),
+        nn.ReLU(),
+        *([nn.MaxPool2d(2)] if min(height, width) >= 4 else []),
+        nn.Conv2d(second, third, 3, padding=1, bias=False),
+        nn.BatchNorm2d(third),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(third, classes),
+    )
 
 
 def _kilo_4k(shape: Shape, classes: int) -> nn.Module:
-    return _kilo((8, 12, 22), shape, classes)
+    return _kilo((8, 13, 20), shape, classes)
 
 
 def _kilo_16k(shape: Shape, classes: int) -> nn.Module:
@@ -232,7 +247,12 @@ def adopt(model: nn.Module, data: ImageSet) -> Classifier:
             )
         return model
     name = type(model).__name__
-    described: dict[str, Any] = {"name": name, "shape": data.shape, "classes": classes, "preparation": data.preparation}
+    described: dict[str, Any] = {
+        "name": name,
+        "shape": data.shape,
+        "classes": classes,
+        "preparation": data.preparation,
+    }
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     example = torch.from_numpy(data.images[:2].copy()).to(device)
     training = model.training
@@ -243,7 +263,7 @@ def adopt(model: nn.Module, data: ImageSet) -> Classifier:
             try:
                 with torch.no_grad():
                     logits = wrapped(example)
-            except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+            except Exception as error:
                 failure = error
                 continue
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -288,7 +308,8 @@ def load_class(name: str) -> Callable[[], Any]:
     if not callable(getattr(module, class_name, None)):
         here = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
         raise ModelError(
-            f"{printable(path_text)} has no class {printable(class_name)!r}", nearest(class_name, here) if here else None
+            f"{printable(path_text)} has no class {printable(class_name)!r}",
+            nearest(class_name, here) if here else None,
         )
     found: Callable[[], Any] = getattr(module, class_name)
     return found
@@ -402,7 +423,7 @@ def summarise(model: Classifier) -> Summary:
             hook.remove()
     sizes = [_size(model.shape)]
     for layer in layers:
-        if layer.output != sizes[-1] and not (layer.kind == "AdaptiveAvgPool2d" or layer.output.startswith("1x1x")):
+        if layer.output != sizes[-1] and not (layer.kind == "AdaptiveMaxPool2d" or layer.output.startswith("1x1x")):
             sizes.append(layer.output)
     total = model.parameter_count()
     adds = sum(layer.multiply_adds for layer in layers)
@@ -424,9 +445,7 @@ def _layer(layer: nn.Module, given: Tensor, output: Tensor) -> Layer:
         formula = _formula(layer, given, output)
     shape = output.shape[1:]
     size = f"{shape[1]}x{shape[2]}x{shape[0]}" if len(shape) == 3 else "x".join(map(str, (1, *shape)))
-    return Layer(
-        type(layer).__name__, size, formula, parameters, adds, 4 * parameters, 4 * output[0].numel()
-    )
+    return Layer(type(layer).__name__, size, formula, parameters, adds, 4 * parameters, 4 * output[0].numel())
 
 
 def _formula(layer: nn.Module, given: Tensor, output: Tensor) -> str:

@@ -42,7 +42,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{name} is a folder: expected a picture") from None
     except DataError:
         raise
-    except Exception as error:  # noqa: BLE001 - Pillow's decoders throw whatever the damage makes them
+    except Exception as error:
         reason = printable((str(error).splitlines() or [type(error).__name__])[0])[:160]
         raise DataError(f"{name} is no picture that can be read: {reason}") from None
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kilonet.train import History
 
 _BLUE, _ORANGE, _RED, _GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
-_STYLE = {
+_STYLE: Any = {
     "text.parse_math": False,
     "font.size": 10,
     "axes.spines.top": False,
@@ -49,7 +49,9 @@ def save(figure: Figure, path: Path | str) -> None:
 
 def curves(histories: History | Sequence[History], title: str = "") -> Figure:
     """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared."""
-    several = list(histories) if not hasattr(histories, "epochs") else [histories]
+    from kilonet.train import History
+
+    several = [histories] if isinstance(histories, History) else list(histories)
     with mpl.rc_context(_STYLE):
         figure = Figure((9.5, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
@@ -83,7 +85,11 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None) -> No
     best = int(np.argmax(percent))
     if colour is None:
         accuracy.annotate(
-            f"{percent[best]:.2f} %", (at[best], percent[best]), (0, 6), textcoords="offset points", ha="center"
+            f"{percent[best]:.2f} %",
+            (at[best], percent[best]),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
         )
         accuracy.margins(y=0.12)
 
@@ -149,11 +155,19 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
         axes = figure.subplots()
         share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        small = {"fontsize": 9 if k <= 15 else 6}
+        small: Any = {"fontsize": 9 if k <= 15 else 6}
         if k <= 30:
             for (i, j), count in np.ndenumerate(matrix):
                 if count:
-                    axes.text(j, i, str(count), ha="center", va="center", color="white" if share[i, j] > 0.5 else "black", **small)
+                    axes.text(
+                        j,
+                        i,
+                        str(count),
+                        ha="center",
+                        va="center",
+                        color="white" if share[i, j] > 0.5 else "black",
+                        **small,
+                    )
         labels = [_short(name, 12) for name in names]
         turn = 90 if max(map(len, labels)) > 3 else 0
         axes.set_xticks(range(k), labels, rotation=turn, **small)
@@ -165,7 +179,9 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
     return figure
 
 
-def weights(matrix: NDArray[np.floating[Any]], shape: tuple[int, int, int], names: Sequence[str], title: str = "") -> Figure:
+def weights(
+    matrix: NDArray[np.floating[Any]], shape: tuple[int, int, int], names: Sequence[str], title: str = ""
+) -> Figure:
     """A linear model's weights, (K, C*H*W), as an image a class: red speaks for the class, blue against it."""
     maps = matrix.reshape(len(names), *shape).mean(1)
     limit = float(np.abs(maps).max()) or 1.0

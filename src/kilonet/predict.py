@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kilonet.arrays import from_arrays
 from kilonet.batches import Resident
 from kilonet.engines import torch as engine
 from kilonet.errors import DataError
 from kilonet.files import printable
-from kilonet.images import from_arrays
 from kilonet.metrics import log_softmax
 from kilonet.pictures import read_picture
 from kilonet.preprocess import prepare

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from kilonet.images import Preparation
 
 
-def prepare(
-    picture: NDArray[np.uint8], shape: tuple[int, int, int], preparation: Preparation
-) -> NDArray[np.uint8]:
+def prepare(picture: NDArray[np.uint8], shape: tuple[int, int, int], preparation: Preparation) -> NDArray[np.uint8]:
     """A picture as model input.
 
     A picture that has the model's size already is taken as it is, but for the polarity of digits. Otherwise
@@ -74,5 +72,11 @@ def _centred(ink: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 def _resized(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     if picture.shape[:2] == (height, width):
         return picture
-    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX if
-                    picture.shape[0] >= height and picture.shape[1] >= width else Image.Resampling.BICUBIC))
+    return np.array(
+        Image.fromarray(picture).resize(
+            (width, height),
+            Image.Resampling.BOX
+            if picture.shape[0] >= height and picture.shape[1] >= width
+            else Image.Resampling.BICUBIC,
+        )
+    )

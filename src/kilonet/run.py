@@ -19,15 +19,15 @@ from kilonet import checkpoint, files, plots, sources, world
 from kilonet.config import Config, read_toml, to_toml
 from kilonet.errors import ConfigError, DataError, RunError
 from kilonet.evaluate import aligned, evaluate
+from kilonet.images import split
 from kilonet.metrics import over_seeds
 from kilonet.models import Classifier, Linear, LinearFromScratch, build, is_file
-from kilonet.splits import Splits, split
 from kilonet.train import Epoch, History, epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kilonet.images import ImageSet
+    from kilonet.images import ImageSet, Splits
     from kilonet.metrics import Report
 
 _CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
@@ -64,7 +64,9 @@ class Run:
         """The trained model; `model_file` is needed for one of a user's own file."""
         weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
         if not weights.is_file():
-            raise RunError(f"{self.path} has no weights yet", f"train it: kilonet train --config {self.path}/config.toml")
+            raise RunError(
+                f"{self.path} has no weights yet", f"train it: kilonet train --config {self.path}/config.toml"
+            )
         return checkpoint.load_model(weights, model_file)
 
     def history(self) -> History:
@@ -184,14 +186,17 @@ def train(made: Plan, path: Path, watch: Callable[[Epoch | None, int, float], No
     for record in epochs(model, splits, config.training, lambda done, loss: watch(None, done, loss)):
         records.append(record)
         checkpoint.save_model(model, path / "weights" / "last.safetensors")
-        if record.better_than(best) or measured_weights(config) == "last" and config.split == "full":
+        if splits.val is None or record.better_than(best):
             best = record
             checkpoint.save_model(model, path / "weights" / "best.safetensors")
         files.write(path / "results.csv", _results(records))
         watch(record, 0, 0.0)
     run = Run(path)
     _measure(run, splits, run.model(config.model if is_file(config.model) else None), len(records), start)
-    plots.save(plots.curves(History(records, path.name), f"{config.model} on {_short(config.source)}"), path / "curves.png")
+    plots.save(
+        plots.curves(History(records, path.name), f"{config.model} on {_short(config.source)}"),
+        path / "curves.png",
+    )
     return run
 
 
@@ -206,7 +211,7 @@ def _write_plan(made: Plan, path: Path) -> None:
     )
     for name in ("weights", "state"):
         (path / name).mkdir()
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, part in splits.parts().items():
         kept |= {f"{name}_rows": part.rows, f"{name}_prints": part.fingerprints()}
     files.write(path / "state" / "split.npz", _npz(kept))
@@ -220,7 +225,7 @@ def _measure(run: Run, splits: Splits, model: Classifier, count: int, start: flo
         for name, part in (("val", splits.val), ("test", splits.test))
         if part is not None
     }
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, report in reports.items():
         arrays |= {f"{name}_probabilities": report.probabilities, f"{name}_labels": report.labels}
     files.write(run.path / "predictions.npz", _npz({**arrays, "classes": np.array(model.classes)}))
@@ -274,7 +279,7 @@ def train_seeds(
         made = plan(replace(config, training=training, seeds=1, split_seed=kept))
         inside = path / f"seed-{seed}"
         inside.mkdir()
-        run = train(made, inside, lambda *told, seed=seed, made=made: watch(seed, made, *told))  # type: ignore[misc]
+        run = train(made, inside, lambda *told, seed=seed, made=made: watch(seed, made, *told))
         figures.append(run.metrics())
         names.append(inside.name)
     summary: dict[str, Any] = {"runs": names, "seeds": list(range(first, first + config.seeds))}
@@ -316,7 +321,10 @@ def find(name: str, project: Path) -> Run:
 def members(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds, else the run itself."""
     if (run.path / "summary.json").is_file():
-        return [Run(p.parent) for p in sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _natural_count(p.parent.name))]
+        return [
+            Run(p.parent)
+            for p in sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _natural_count(p.parent.name))
+        ]
     return [run]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kilonet.config import Training
-    from kilonet.splits import Splits
+    from kilonet.images import Splits
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,10 @@ def fit(model: nn.Module, data: Splits, training: Training) -> History:
 
 
 def epochs(
-    model: Classifier, data: Splits, training: Training, watch: Callable[[int, float], None] = lambda _, __: None
+    model: Classifier,
+    data: Splits,
+    training: Training,
+    watch: Callable[[int, float], None] = lambda _, __: None,
 ) -> Iterator[Epoch]:
     """Train a model in place, and give a record after each epoch.
 
@@ -107,7 +110,9 @@ def epochs(
     model.to(device)
     train = Resident.of(data.train, device)
     val = None if data.val is None else Resident.of(data.val, device)
-    order: Order = LoaderOrder(len(train)) if training.batch_order == "loader" else SeededOrder(len(train), training.seed)
+    order: Order = (
+        LoaderOrder(len(train)) if training.batch_order == "loader" else SeededOrder(len(train), training.seed)
+    )
     optimizer = engine.optimizer(model, training)
     steps = math.ceil(len(train) / training.batch_size)
     rates = learning_rates(training, steps)

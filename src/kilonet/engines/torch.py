@@ -97,6 +97,6 @@ def logits(model: nn.Module, data: Resident, batch_size: int) -> Tensor:
     """Logits of all the images, in their order, float, (N, K), on the CPU; each counted once."""
     was_training = model.training
     model.eval()
-    found = [model(images) for images in data.images.split(batch_size)]
+    found = [model(images) for images in torch.split(data.images, batch_size)]
     model.train(was_training)
     return torch.cat(found).cpu()

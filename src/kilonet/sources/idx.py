@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
-from kilonet.images import ImageSet, from_arrays
+from kilonet.images import ImageSet
 from kilonet.sources import cache, pairs
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def load_pair(path: Path) -> ImageSet:
     if pair is None:
         read(path)
         raise DataError(
-            f"can't find the other half of {path}", "images and labels lie in one folder, named so, as MNIST's are"
+            f"can't find the other half of {path}",
+            "images and labels lie in one folder, named so, as MNIST's are",
         )
     return _cached([pair], str(pair.images))
 

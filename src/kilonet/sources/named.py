@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from kilonet.errors import DataError, FetchError
 from kilonet.sources import cache, idx, openml, pairs
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from kilonet.images import ImageSet, Preparation
 
 _DIGITS = tuple("0123456789")
@@ -68,8 +70,16 @@ SOURCES = {
         openml_id=40996,
         test_from=60_000,
         classes=(
-            "T-shirt/top", "trouser", "pullover", "dress", "coat",
-            "sandal", "shirt", "sneaker", "bag", "ankle boot",
+            "T-shirt/top",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
         ),
         torchvision="FashionMNIST",
         content=(
@@ -185,7 +195,7 @@ def _check_content(name: str, known: Named, data: ImageSet) -> tuple[str, ...]:
     if not known.content:
         return () if len(data) == known.test_from * 7 // 6 else (f"{len(data)} images: not the published number",)
     cut = known.test_from
-    arrays = [data.images[:cut, 0], data.labels[:cut], data.images[cut:, 0], data.labels[cut:]]
+    arrays: list[NDArray[Any]] = [data.images[:cut, 0], data.labels[:cut], data.images[cut:, 0], data.labels[cut:]]
     for what, array, expected in zip(_FILES, arrays, known.content, strict=True):
         found = hashlib.sha256(idx.encode(array.astype(np.uint8, copy=False))).hexdigest()
         _compare(f"{name}: the {what} ({data.origin})", found, expected)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
-from kilonet.images import ImageSet, from_arrays
+from kilonet.images import ImageSet
 from kilonet.sources import cache, pairs
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ def load_pair(path: Path) -> ImageSet:
     pair = pairs.partner(path)
     if pair is None:
         _read(path)
-        raise DataError(f"can't find the other half of {path}", "name them images.npy and labels.npy, or x.npy and y.npy")
+        raise DataError(
+            f"can't find the other half of {path}", "name them images.npy and labels.npy, or x.npy and y.npy"
+        )
     return _load_pair(pair)
 
 
@@ -98,7 +101,15 @@ def _decode_npz(path: Path) -> ImageSet:
             raise DataError(f"{path} is not .npz, which its name says")
         with archive:
             arrays = {key.lower(): archive[key] for key in archive.files}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (
+        ValueError,
+        EOFError,
+        OSError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as error:
         raise DataError(f"{path} is no .npz file that can be read: {_first_line(error)}") from None
     for key, array in arrays.items():
         if array.ndim == 0:

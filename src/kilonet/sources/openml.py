@@ -13,9 +13,9 @@ from urllib.error import HTTPError, URLError
 
 import numpy as np
 
+from kilonet.arrays import from_arrays, natural
 from kilonet.errors import DataError, FetchError
 from kilonet.files import printable
-from kilonet.images import from_arrays, natural
 from kilonet.sources import cache
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ def fetch(**asked: Any) -> ImageSet:
 
     what = f"openml:{printable(str(next(iter(asked.values()))))}"
     home = Path(get_data_home()) / "openml" / "openml.org" / "api" / "v1" / "json" / "data"
-    with tempfile.TemporaryDirectory(prefix="kilonet-") as temporary, _patience(TIMEOUT), warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory(prefix="kilonet-") as temporary,
+        _patience(TIMEOUT),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         kept = "data_id" in asked and (home / f"{asked['data_id']}.gz").exists()
         try:
@@ -73,7 +77,7 @@ def fetch(**asked: Any) -> ImageSet:
             )
         except (HTTPError, URLError, HTTPException, OSError, EOFError) as error:
             raise FetchError(f"{what} could not be fetched: {_reason(error)}", _HINT) from None
-        except Exception as error:  # noqa: BLE001 - whatever the parsing of an answer throws
+        except Exception as error:
             raise FetchError(f"{what}: the answer won't do: {_reason(error)}", _HINT) from None
     return _to_images(bunch, what)
 

@@ -1,0 +1,207 @@
+"""What a person sees on a terminal: tables, figures in words, and the progress of a training."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from kilonet.files import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kilonet.images import ImageSet
+    from kilonet.metrics import Report
+    from kilonet.models import Summary
+    from kilonet.predict import Prediction
+    from kilonet.train import Epoch
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> None:
+    """Print a table, the named columns aligned as numbers."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*[Text(printable(str(cell))) for cell in row])
+    _console().print(shown)
+
+
+def line(text: str = "") -> None:
+    """Print a line as it is."""
+    sys.stdout.write("".join(printable(part) + "\n" for part in text.split("\n")))
+
+
+def say(text: str) -> None:
+    """Print a line about the work to standard error."""
+    sys.stderr.write(printable(text) + "\n")
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share as a percentage."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def accuracy(figures: dict[str, Any]) -> str:
+    """An accuracy with its counts and interval."""
+    low, high = figures["interval"]
+    return (
+        f"{percent(figures['accuracy'])} ({figures['correct']:,} of {figures['n']:,}), "
+        f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, loss {figures['loss']:.4f}"
+    )
+
+
+def data(found: ImageSet) -> None:
+    """Print what an image set is."""
+    channels, height, width = found.shape
+    test = 0 if found.test_from is None else len(found) - found.test_from
+    counts = found.counts()
+    line(f"origin    {found.origin}")
+    line(f"images    {len(found):,} of {height}x{width}x{channels}, uint8")
+    line(f"pixels    from {found.images.min()} to {found.images.max()}")
+    line(f"parts     {f'{len(found) - test:,} and a test part of {test:,}' if test else 'one, without a test part'}")
+    line(f"sha256    {found.sha256()}")
+    for note in found.notes:
+        line(f"note      {note}")
+    line()
+    table(["class", "images"], zip(found.classes, (f"{n:,}" for n in counts), strict=True), ["images"])
+
+
+def summary(found: Summary) -> None:
+    """Print a model worked through."""
+    line(f"{found.name}: {found.path}")
+    line("n_out = floor((n_in - k + 2p) / s) + 1")
+    line()
+    rows: list[Sequence[object]] = [("input", found.input, "", "", "", "", "")]
+    for layer in found.layers:
+        sizes = (layer.parameters, layer.multiply_adds, layer.weight_bytes, layer.output_bytes)
+        rows.append((layer.kind, layer.output, layer.formula, *(f"{n:,}" for n in sizes)))
+    rows.append(("total", "", "", f"{found.parameters:,}", f"{found.multiply_adds:,}", f"{found.bytes:,}", ""))
+    numbers = ["parameters", "multiply-adds", "weight bytes", "output bytes"]
+    table(["layer", "output", "size", *numbers], rows, numbers)
+
+
+def report(found: Report, what: str) -> None:
+    """Print a measurement."""
+    line(f"{what}: {accuracy(found.figures())}")
+    for note in found.notes:
+        line(f"note: {note}")
+    line(f"calibration error (ECE, 15 bins) {percent(found.ece)}")
+    line()
+    rows = [(c.name, f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", f"{c.n:,}") for c in found.classes]
+    table(["class", "precision", "recall", "F1", "images"], rows, ["precision", "recall", "F1", "images"])
+    names = [c.name for c in found.classes]
+    if len(names) <= 20:
+        line("\nconfusion (rows true, columns predicted)")
+        table(["", *names], [(name, *row) for name, row in zip(names, found.confusion, strict=True)], names)
+    worst = found.worst(8)
+    if len(worst):
+        line("\nworst mistakes")
+        told = [
+            (found.rows[i], names[found.labels[i]], names[found.predicted[i]],
+             percent(float(found.probabilities[i, found.predicted[i]])))
+            for i in worst
+        ]  # fmt: skip
+        table(["row", "true", "predicted", "probability"], told, ["row", "probability"])
+
+
+def predictions(found: Sequence[Prediction]) -> None:
+    """Print a row a picture, and, where the truth is known, a grid of three columns."""
+    known = all(p.truth is not None for p in found)
+    rows = [
+        (
+            p.source,
+            p.label,
+            percent(p.probability),
+            *((p.truth, "" if p.truth == p.label else "wrong") if known else ()),
+        )
+        for p in found
+    ]
+    table(["picture", "class", "probability", *(["true", ""] if known else [])], rows, ["probability"])
+    if known and len(found) <= 30:
+        line("\npredicted (true)")
+        cells = [f"{p.label} ({p.truth})" for p in found]
+        width = max(map(len, cells))
+        for start in range(0, len(cells), 3):
+            line("  " + "   ".join(cell.ljust(width) for cell in cells[start : start + 3]).rstrip())
+
+
+def seeds(summary: dict[str, Any]) -> None:
+    """Print the figures of several seeds."""
+    for part in ("val", "test"):
+        if part in summary:
+            found = summary[part]["accuracy"]
+            spread = "" if found["std"] is None else f" ± {100 * found['std']:.2f}"
+            low, high = found["interval"] or (None, None)
+            between = "" if low is None else f", 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+            n = f"mean and standard deviation, n = {found['n']}"
+            line(f"{part:4} accuracy {100 * found['mean']:.2f}{spread} % ({n}{between})")
+
+
+class TrainingDisplay:
+    """The progress of a training on standard error: a line an epoch and a bar; nothing where that is no terminal."""
+
+    def __init__(self, epochs: int, images: int, seed: int | None = None) -> None:
+        self._epochs, self._images, self._done, self._best = epochs, images, 0, -1.0
+        self._seed = "" if seed is None else f"seed {seed}  "
+        console = Console(stderr=True)
+        self._on = console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not self._on,
+        )
+        self._task = self._progress.add_task("", total=epochs * images, speed="", left="")
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        if self._on:
+            self._progress.console.print(
+                f"[bold]{self._seed}{'epoch':>5}   training loss   validation loss   accuracy   seconds[/]"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def step(self, done: int, loss: float) -> None:
+        """Show how many images of the epoch are done."""
+        if not self._on:
+            return
+        task = self._progress.tasks[0]
+        total, elapsed = self._done * self._images + done, task.elapsed or 0.0
+        speed = total / elapsed if elapsed > 0 else 0.0
+        left = (self._epochs * self._images - total) / speed if speed > 0 else 0.0
+        self._progress.update(
+            self._task,
+            completed=total,
+            description=f"epoch {self._done + 1}/{self._epochs}  loss {loss:.4f}",
+            speed=f"{speed:,.0f} images/s",
+            left=f"{left:.0f} s left",
+        )
+
+    def epoch(self, record: Epoch) -> None:
+        """Show the record of an epoch; the best validation accuracy so far is marked."""
+        self._done = record.epoch
+        if not self._on:
+            return
+        val = "–" if record.val_loss is None else f"{record.val_loss:.4f}"
+        mark = "  [green]best[/]" if (record.val_accuracy or 0.0) > self._best else ""
+        self._best = max(self._best, record.val_accuracy or 0.0)
+        cells = f"{record.epoch:>5}   {record.train_loss:>13.4f}   {val:>15}   {percent(record.val_accuracy):>8}"
+        self._progress.console.print(f"{' ' * len(self._seed)}{cells}   {record.seconds:>7.2f}{mark}", highlight=False)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
