@@ -281,8 +281,7 @@ def predict(
         rows = _rows(index, len(whole)) if index is not None else range(min(9, len(whole)))
         found = predictor.rows(whole.take(np.array(rows)), data)
     if target:
-        captions = [f"{p.label} {100 * p.probability:.0f} %" + (f", is {p.truth}" if p.truth not in (None, p.label) else "")
-                    for p in found]  # fmt: skip
+        captions = [p.label if p.truth in (None, p.label) else f"{p.label}, is {p.truth}" for p in found]
         wrong = [p.truth not in (None, p.label) for p in found]
         plots.save(plots.images(np.stack([p.image for p in found]), captions, wrong), target)
     document = [

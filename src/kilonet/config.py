@@ -107,7 +107,7 @@ _TUTORIAL: dict[str, Any] = {
     "lr": 1e-3,
     "epochs": 15,
 }
-_ONE_CYCLE: dict[str, Any] = {"batch_size": 64, "optimizer": "adamw", "schedule": "one-cycle", "epochs": 15}
+_ONE_CYCLE: dict[str, Any] = {"batch_size": 64, "optimizer": "adamw", "schedule": "one-cycle", "epochs": 10}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "linear": _TUTORIAL,
@@ -225,7 +225,8 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return " or ".join(repr(option) for option in get_args(hint))
-    return {int: "a whole number", float: "a number", str: "text", type(None): "nothing"}.get(hint, hint.__name__)
+    words: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", type(None): "nothing"}
+    return words.get(hint, str(hint))
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:

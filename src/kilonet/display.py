@@ -137,8 +137,8 @@ def seeds(summary: dict[str, Any]) -> None:
         if part in summary:
             found = summary[part]["accuracy"]
             spread = "" if found["std"] is None else f" ± {100 * found['std']:.2f}"
-            low, high = found["interval"] or (None, None)
-            between = "" if low is None else f", 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+            interval = [f"{100 * end:.2f}" for end in found["interval"] or ()]
+            between = f", 95 % interval {' to '.join(interval)} %" if interval else ""
             n = f"mean and standard deviation, n = {found['n']}"
             line(f"{part:4} accuracy {100 * found['mean']:.2f}{spread} % ({n}{between})")
 

@@ -59,10 +59,11 @@ class Classifier(nn.Module):
         )
         for key, values in (("mean", mean or [0.0]), ("std", std or [255.0])):
             self.register_buffer(key, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self._centred = bool(self.mean.any())
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, (N, K), of raw images, uint8, (N, C, H, W)."""
-        logits: Tensor = self.net((images - self.mean) / self.std)
+        logits: Tensor = self.net(((images - self.mean) if self._centred else images) / self.std)
         return logits
 
     def parameter_count(self) -> int:

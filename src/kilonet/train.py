@@ -13,6 +13,7 @@ from kilonet import world
 from kilonet.batches import LoaderOrder, Order, Resident, SeededOrder
 from kilonet.engines import torch as engine
 from kilonet.models import Classifier, adopt
+from kilonet.optimizers import optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,14 +114,14 @@ def epochs(
     order: Order = (
         LoaderOrder(len(train)) if training.batch_order == "loader" else SeededOrder(len(train), training.seed)
     )
-    optimizer = engine.optimizer(model, training)
+    update = optimizer(model, training)
     steps = math.ceil(len(train) / training.batch_size)
     rates = learning_rates(training, steps)
     for epoch in range(training.epochs):
         start = time.perf_counter()
         rows = order.epoch()
         of_epoch = rates[epoch * steps : (epoch + 1) * steps]
-        train_loss = engine.train_epoch(model, optimizer, train, rows, training.batch_size, of_epoch, watch)
+        train_loss = engine.train_epoch(model, update, train, rows, training.batch_size, of_epoch, watch)
         val_loss, val_accuracy = (None, None) if val is None else validate(model, val, training.val_batch_size)
         seconds = time.perf_counter() - start
         yield Epoch(epoch + 1, train_loss, val_loss, val_accuracy, of_epoch[-1], seconds)

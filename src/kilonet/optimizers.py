@@ -1,0 +1,103 @@
+"""Update rules: the arithmetic of `torch.optim`'s plain loops, to the bit, without their overhead.
+
+A kilobyte net's step takes a third of a millisecond, of which `torch.optim` would spend a quarter around the
+arithmetic. Importing it also costs a second and more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from kilonet.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kilonet.config import Training
+
+
+class Optimizer(Protocol):
+    """An update rule over a model's parameters."""
+
+    def step(self, lr: float) -> None:
+        """Move the parameters by their gradients, and clear these."""
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015), and AdamW (Loshchilov and Hutter 2019) if its decay is decoupled."""
+
+    def __init__(
+        self,
+        parameters: list[Tensor],
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        self.parameters, self.weight_decay, self.decoupled = parameters, weight_decay, decoupled
+        self.betas, self.eps = betas, eps
+        self.means = [torch.zeros_like(p) for p in parameters]
+        self.squares = [torch.zeros_like(p) for p in parameters]
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Move the parameters by their gradients, and clear these."""
+        self.steps += 1
+        beta1, beta2 = self.betas
+        size = lr / (1 - beta1**self.steps)
+        correction = (1 - beta2**self.steps) ** 0.5
+        for p, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
+            if (grad := p.grad) is None:
+                continue
+            if self.weight_decay and self.decoupled:
+                p.mul_(1 - lr * self.weight_decay)
+            elif self.weight_decay:
+                grad = grad.add(p, alpha=self.weight_decay)
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            p.addcdiv_(mean, (square.sqrt() / correction).add_(self.eps), value=-size)
+            p.grad = None
+
+
+class Sgd:
+    """Stochastic gradient descent: p -= p.grad * lr, and momentum where asked for.
+
+    `torch.optim.SGD` multiplies and adds in one rounding, so that it differs from the bare step in the last bit.
+    """
+
+    def __init__(self, parameters: list[Tensor], momentum: float = 0.0, weight_decay: float = 0.0) -> None:
+        self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
+        self.velocities: list[Tensor | None] = [None] * len(parameters)
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Move the parameters by their gradients, and clear these."""
+        for i, p in enumerate(self.parameters):
+            if (grad := p.grad) is None:
+                continue
+            if self.weight_decay:
+                grad = grad.add(p, alpha=self.weight_decay)
+            if self.momentum:
+                before = self.velocities[i]
+                grad = grad.clone() if before is None else before.mul_(self.momentum).add_(grad)
+                self.velocities[i] = grad
+            p -= grad * lr
+            p.grad = None
+
+
+def optimizer(model: nn.Module, training: Training) -> Optimizer:
+    """The update rule that the settings ask for, over all parameters of a model.
+
+    Raises:
+        ModelError: if the model has nothing to train.
+    """
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ModelError("the model has no parameters to train")
+    if training.optimizer == "sgd":
+        return Sgd(parameters, training.momentum, training.weight_decay)
+    return Adam(parameters, training.weight_decay, decoupled=training.optimizer == "adamw")

@@ -1,0 +1,29 @@
+"""What all tests share: caches of their own, and full MNIST where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import kilonet as kn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("caches")
+    os.environ["XDG_CACHE_HOME"] = str(root / "cache")
+    os.environ["SCIKIT_LEARN_DATA"] = str(root / "scikit_learn_data")
+
+
+@pytest.fixture(scope="session")
+def full_mnist() -> kn.ImageSet:
+    if not (Path(os.environ.get("KILONET_DATA", "")) / "mnist").is_dir():
+        pytest.skip("KILONET_DATA names no folder that holds mnist/")
+    return kn.load("mnist")
+
+
+@pytest.fixture(scope="session")
+def mnist_5k() -> kn.ImageSet:
+    return kn.load("mnist-5k")
