@@ -6,8 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import kilonet as kn
+
+settings.register_profile("kilonet", deadline=None, derandomize=True)
+settings.load_profile("kilonet")
 
 
 @pytest.fixture(scope="session", autouse=True)

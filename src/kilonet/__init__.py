@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kilonet.checkpoint import load_model, save_model
     from kilonet.config import Training, recipe
     from kilonet.errors import ConfigError, DataError, FetchError, KilonetError, ModelError, RunError
-    from kilonet.evaluate import evaluate
+    from kilonet.evaluation import evaluate
     from kilonet.images import ImageSet, Splits
     from kilonet.models import Classifier, build
     from kilonet.predict import Predictor
@@ -31,7 +31,7 @@ _HOMES = {
     "kilonet.checkpoint": ("load_model", "save_model"),
     "kilonet.config": ("Training", "recipe"),
     "kilonet.errors": ("ConfigError", "DataError", "FetchError", "KilonetError", "ModelError", "RunError"),
-    "kilonet.evaluate": ("evaluate",),
+    "kilonet.evaluation": ("evaluate",),
     "kilonet.arrays": ("from_arrays",),
     "kilonet.images": ("ImageSet", "Splits"),
     "kilonet.models": ("Classifier", "build"),

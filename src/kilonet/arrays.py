@@ -43,11 +43,11 @@ def from_arrays(
     Raises:
         DataError: for arrays that hold no such images or labels; the message names the first row at fault.
     """
-    pixels, notes = _to_uint8(np.asarray(images), origin)
+    pixels, notes = _to_uint8(_to_nchw(np.asarray(images), origin), origin)
     indices, names = to_classes(np.asarray(labels), origin, classes)
     if len(pixels) != len(indices):
         raise DataError(f"{origin}: {len(pixels)} images but {len(indices)} labels")
-    return ImageSet(_to_nchw(pixels, origin), indices, names, origin, test_from, preparation, notes=notes)
+    return ImageSet(pixels, indices, names, origin, test_from, preparation, notes=notes)
 
 
 def _to_uint8(pixels: NDArray[Any], origin: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -65,15 +65,15 @@ def _to_uint8(pixels: NDArray[Any], origin: str) -> tuple[NDArray[np.uint8], tup
         raise DataError(f"{origin}: pixel {value} in image {where[0]}: expected a number from 0 to 255")
     if pixels.dtype.kind in "iu":
         return pixels.astype(np.uint8), ()
+    if pixels.max() <= 1:
+        return np.rint(pixels * 255).astype(np.uint8), ("pixels ran from 0 to 1: multiplied by 255",)
     rounded = np.rint(pixels)
     if (rounded == pixels).all():
         return rounded.astype(np.uint8), ()
-    if pixels.max() <= 1:
-        return np.rint(pixels * 255).astype(np.uint8), ("pixels ran from 0 to 1: multiplied by 255",)
     return rounded.astype(np.uint8), ("pixels were fractions: rounded to whole numbers",)
 
 
-def _to_nchw(pixels: NDArray[np.uint8], origin: str) -> NDArray[np.uint8]:
+def _to_nchw(pixels: NDArray[Any], origin: str) -> NDArray[Any]:
     shape = pixels.shape
     if pixels.ndim == 2:
         return pixels.reshape(len(pixels), *square_shape(shape[1], origin))

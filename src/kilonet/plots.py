@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kilonet import files
+from kilonet.images import in_class_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,11 +120,15 @@ def images(
 
 
 def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:
-    """The first nine measured images as a 3 x 3 grid, with predicted and true class."""
-    first = range(min(9, report.n))
-    captions = [_told(names[report.predicted[i]], names[report.labels[i]]) for i in first]
-    wrong = [bool(report.predicted[i] != report.labels[i]) for i in first]
-    return images(pictures[: len(captions)], captions, wrong, 3, title)
+    """Nine measured images as a 3 x 3 grid, with predicted and true class.
+
+    They are the first nine, or nine spread over the set where it is in class order.
+    """
+    n = min(9, report.n)
+    shown = np.linspace(0, report.n - 1, n).astype(int) if in_class_order(report.labels) else np.arange(n)
+    captions = [f"{_short(names[report.predicted[i]], 9)} (true {_short(names[report.labels[i]], 9)})" for i in shown]
+    wrong = [bool(report.predicted[i] != report.labels[i]) for i in shown]
+    return images(np.asarray(pictures[shown]), captions, wrong, 3, title)
 
 
 def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:
@@ -139,10 +144,6 @@ def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], 
         for i in worst
     ]
     return images(np.stack([pictures[i] for i in worst]), captions, None, None, title)
-
-
-def _told(predicted: str, true: str) -> str:
-    return f"{_short(predicted, 12)}" if predicted == true else f"{_short(predicted, 9)}, is {_short(true, 9)}"
 
 
 def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:

@@ -18,7 +18,7 @@ import numpy as np
 from kilonet import checkpoint, files, plots, sources, world
 from kilonet.config import Config, read_toml, to_toml
 from kilonet.errors import ConfigError, DataError, RunError
-from kilonet.evaluate import aligned, evaluate
+from kilonet.evaluation import aligned, evaluate
 from kilonet.images import split
 from kilonet.metrics import over_seeds
 from kilonet.models import Classifier, Linear, LinearFromScratch, build, is_file

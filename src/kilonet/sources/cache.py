@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ import platformdirs
 from filelock import FileLock
 
 from kilonet import files
+from kilonet.errors import DataError
 from kilonet.images import ImageSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _VERSION = 1
 
@@ -47,14 +47,9 @@ def get(name: str, origin: list[list[Any]], decode: Callable[[], ImageSet]) -> I
     entry = root() / f"{name}-{key}"
     if (data := _read(entry, origin)) is not None:
         return data
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(entry.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        return decode()
-    with FileLock(entry.with_name(f"{entry.name}.lock")):
+    with _locked(entry) as writable:
+        if not writable:
+            return decode()
         if (data := _read(entry, origin)) is not None:
             return data
         data = decode()
@@ -63,6 +58,19 @@ def get(name: str, origin: list[list[Any]], decode: Callable[[], ImageSet]) -> I
         except OSError:
             return data
     return _read(entry, origin) or data
+
+
+@contextmanager
+def _locked(entry: Path) -> Iterator[bool]:
+    """Hold the entry's lock; false where there can be none, as in a folder that can't be written."""
+    lock = FileLock(entry.with_name(f"{entry.name}.lock"))
+    with suppress(OSError, NotImplementedError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def _write(entry: Path, origin: list[list[Any]], data: ImageSet) -> None:
@@ -83,7 +91,7 @@ def _write(entry: Path, origin: list[list[Any]], data: ImageSet) -> None:
 
 def _read(entry: Path, origin: list[list[Any]]) -> ImageSet | None:
     """What the entry holds, or None if there is none, or one of other files or another version."""
-    with suppress(OSError, ValueError, KeyError, TypeError, EOFError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, DataError):
         meta = json.loads((entry / "meta.json").read_text())
         if meta.pop("version") == _VERSION and meta.pop("stamps") == origin:
             images = np.load(entry / "images.npy", mmap_mode="r")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -47,24 +48,31 @@ def _decode(path: Path) -> ImageSet:
 
 
 def _header(path: Path) -> list[str] | None:
-    """The names in the first line, or None if that line is data already: at most its label is no number."""
+    """The names in the first line, or None if that line is data already.
+
+    Names are words, or the label's name among numbers that are all different, as pixels hardly are.
+    """
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+        with gzip.open(path, "rt", newline="") if path.suffix.lower() == ".gz" else path.open(newline="") as file:
             first = next(csv.reader(file), [])
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file that can be read: {printable(str(error))[:160]}") from None
     if len(first) < 2:
         raise DataError(f"{path} is no table of images: expected a label and pixels, separated by commas")
+    names = [cell.strip().lower() for cell in first]
     words = sum(not _is_number(cell) for cell in first)
-    return [cell.strip().lower() for cell in first] if words > 1 or first[0].strip().lower() in _LABEL_NAMES else None
+    numbered = words == 1 and not {names[0], names[-1]}.isdisjoint(_LABEL_NAMES) and len(set(names)) == len(names)
+    return names if numbered or 2 * words > len(names) else None
 
 
 def _read(path: Path, header: list[str] | None) -> Any:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, header=None if header is None else 0, low_memory=False, index_col=False)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, header=None if header is None else 0, low_memory=False, index_col=False)
+    except (ValueError, OSError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is no CSV file that can be read: {printable(str(error).strip())[:160]}") from None
     if frame.empty:
         raise DataError(f"{path} holds no images")

@@ -43,25 +43,30 @@ def load(path: Path) -> ImageSet:
 
 def _roots(path: Path) -> tuple[list[Path], bool]:
     """The folders of class folders, in the order of their images, and whether the last is a test part."""
-    found = [[child for child in _folders(path) if child.name.lower() in names] for names in _PARTS]
-    if all(len(some) <= 1 for some in found) and len(found[0]) and sum(map(len, found)) == len(_folders(path)) > 1:
+    folders = _folders(path, path)
+    found = [[child for child in folders if child.name.lower() in names] for names in _PARTS]
+    if all(len(some) <= 1 for some in found) and len(found[0]) and sum(map(len, found)) == len(folders) > 1:
         return [child for some in found for child in some], bool(found[2])
     return [path], False
 
 
-def _folders(path: Path) -> list[Path]:
-    return [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+def _folders(path: Path, top: Path) -> list[Path]:
+    shown = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
+    return [child for child in shown if child.is_dir() and _is_inside(child, top)]
+
+
+def _is_inside(path: Path, top: Path) -> bool:
+    return path.resolve().is_relative_to(top.resolve())
 
 
 def _pictures(root: Path, top: Path) -> dict[str, list[Path]]:
-    """The files of each class, those that lie in no class folder being an error."""
-    inside = top.resolve()
+    """The files of each class."""
     classes: dict[str, list[Path]] = {}
-    for folder in _folders(root):
+    for folder in _folders(root, top):
         files = [
             file
             for file in sorted(folder.rglob("*"), key=lambda p: natural(str(p)))
-            if file.is_file() and not file.name.startswith(".") and file.resolve().is_relative_to(inside)
+            if file.is_file() and not file.name.startswith(".") and _is_inside(file, top)
         ]
         if files:
             classes[folder.name] = files

@@ -20,6 +20,7 @@ from kilonet.images import ImageSet
 from kilonet.sources import cache, pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def _cached(found: list[pairs.Pair], origin: str) -> ImageSet:
     return decode(found, origin)
 
 
-def decode(found: list[pairs.Pair], origin: str) -> ImageSet:
+def decode(found: list[pairs.Pair], origin: str, classes: Sequence[str] | None = None) -> ImageSet:
     """The images of all pairs in one set; the second pair is the test part."""
     parts = [_read_pair(pair) for pair in found]
     shapes = {images.shape[1:] for images, _ in parts}
@@ -94,7 +95,8 @@ def decode(found: list[pairs.Pair], origin: str) -> ImageSet:
         raise DataError(f"{origin}: training and test images differ in size: {sorted(shapes)}")
     images = np.concatenate([images for images, _ in parts]) if len(parts) > 1 else parts[0][0]
     labels = np.concatenate([labels for _, labels in parts])
-    return from_arrays(images, labels, origin=origin, test_from=len(parts[0][0]) if len(parts) > 1 else None)
+    test_from = len(parts[0][0]) if len(parts) > 1 else None
+    return from_arrays(images, labels, classes=classes, origin=origin, test_from=test_from)
 
 
 def _read_pair(pair: pairs.Pair) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -163,7 +163,7 @@ def _from_files(name: str, known: Named, found: tuple[pairs.Pair, pairs.Pair | N
 
     def decode() -> ImageSet:
         _check_packed(name, known, paths)
-        data = idx.decode([train, test], f"{name} ({train.images.parent.resolve()})")
+        data = idx.decode([train, test], f"{name} ({train.images.parent.resolve()})", known.classes)
         return _finish(name, known, data)
 
     return cache.get(name, cache.stamps(paths), decode)
@@ -185,7 +185,7 @@ def _finish(name: str, known: Named, data: ImageSet) -> ImageSet:
         images=images,
         classes=known.classes,
         preparation=known.preparation,
-        test_from=known.test_from,
+        test_from=known.test_from if data.test_from is None else data.test_from,
         notes=(*data.notes, *note),
     )
 

@@ -67,10 +67,12 @@ def _load_pair(pair: pairs.Pair) -> ImageSet:
 def _decode(train: pairs.Pair, test: pairs.Pair, origin: str) -> ImageSet:
     images = [_read(train.images), _read(test.images)]
     labels = [_read(train.labels), _read(test.labels)]
-    return _join(images, labels, origin, None)
+    return _join(images, labels, origin, has_test=True)
 
 
-def _join(images: list[NDArray[Any]], labels: list[NDArray[Any]], origin: str, classes: Any) -> ImageSet:
+def _join(
+    images: list[NDArray[Any]], labels: list[NDArray[Any]], origin: str, *, has_test: bool, classes: Any = None
+) -> ImageSet:
     for some, their in zip(images, labels, strict=True):
         if len(some) != len(their):
             raise DataError(f"{origin}: {len(some)} images but {len(their)} labels")
@@ -78,17 +80,15 @@ def _join(images: list[NDArray[Any]], labels: list[NDArray[Any]], origin: str, c
         joined, all_labels = np.concatenate(images), np.concatenate(labels)
     except ValueError as error:
         raise DataError(f"{origin}: training and test do not fit together: {error}") from None
-    test_from = len(joined) - len(images[-1]) if len(images) > 1 else None
+    test_from = len(joined) - len(images[-1]) if has_test else None
     return from_arrays(joined, all_labels, origin=origin, test_from=test_from, classes=classes)
 
 
 def _read(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is no .npy file that can be read: {_first_line(error)}") from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path} is not .npy, which its name says")
     if array.ndim == 0:
         raise DataError(f"{path} holds a single value: expected one a row")
     return array
@@ -96,10 +96,10 @@ def _read(path: Path) -> NDArray[Any]:
 
 def _decode_npz(path: Path) -> ImageSet:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is not .npz, which its name says")
-        with archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is not .npz, which its name says")
             arrays = {key.lower(): archive[key] for key in archive.files}
     except (
         ValueError,
@@ -114,22 +114,23 @@ def _decode_npz(path: Path) -> ImageSet:
     for key, array in arrays.items():
         if array.ndim == 0:
             raise DataError(f"{path}: {key} is a single value: expected one a row")
-    keys = _choose(set(arrays), path)
+    keys, has_test = _choose(set(arrays), path)
     classes = next((arrays[key].tolist() for key in ("classes", "class_names") if key in arrays), None)
-    return _join([arrays[x] for x, _ in keys], [arrays[y] for _, y in keys], str(path), classes)
+    images, labels = [arrays[x] for x, _ in keys], [arrays[y] for _, y in keys]
+    return _join(images, labels, str(path), has_test=has_test, classes=classes)
 
 
-def _choose(keys: set[str], path: Path) -> list[tuple[str, str]]:
-    """The names of images and labels: of the training part (validation appended), then of the test part."""
+def _choose(keys: set[str], path: Path) -> tuple[list[tuple[str, str]], bool]:
+    """The names of images and labels, part by part, and whether the last of them is a test part."""
     for images, labels in _KEYS:
         for parts in _PARTS:
             for pattern in ("{0}_{1}", "{1}_{0}"):
                 named = [(pattern.format(images, part), pattern.format(labels, part)) for part in parts]
                 found = [pair for pair in named if set(pair) <= keys]
                 if named[0] in found:
-                    return found
+                    return found, named[2] in found
         if {images, labels} <= keys:
-            return [(images, labels)]
+            return [(images, labels)], False
     raise DataError(
         f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: expected images and labels, or x_train, y_train, ..."
     )

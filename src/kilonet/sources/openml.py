@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 
 import numpy as np
 
-from kilonet.arrays import from_arrays, natural
+from kilonet.arrays import from_arrays
 from kilonet.errors import DataError, FetchError
 from kilonet.files import printable
 from kilonet.sources import cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from kilonet.images import ImageSet
 
@@ -40,14 +45,15 @@ def load(name: str) -> ImageSet:
     """
     if not name:
         raise DataError("openml: needs a name or a number, such as openml:mnist_784 or openml:554")
-    asked = {"data_id": int(name)} if name.isascii() and name.isdecimal() else {"name": name}
+    asked = {"data_id": int(name)} if name.isascii() and name.isdecimal() else {"name": quote(name, safe="")}
     return cache.get("openml", [[f"openml:{name.lower()}"]], lambda: fetch(**asked))
 
 
 def fetch(**asked: Any) -> ImageSet:
-    """A data set of OpenML, from scikit-learn's cache if that has it, else from the network.
+    """A data set of OpenML, from scikit-learn's cache as far as that has it, else from the network.
 
-    What is fetched goes to a folder that vanishes whatever happens: a failure leaves nothing behind.
+    What is fetched goes to a folder that vanishes whatever happens: a failure leaves nothing behind. What
+    scikit-learn keeps is linked into that folder, and so never changed.
 
     Args:
         **asked: `name` or `data_id`.
@@ -56,24 +62,26 @@ def fetch(**asked: Any) -> ImageSet:
         DataError: if its columns are no square images, or it has no class labels.
         FetchError: if it could not be had.
     """
-    from sklearn.datasets import fetch_openml, get_data_home
+    from sklearn.datasets import fetch_openml
 
     what = f"openml:{printable(str(next(iter(asked.values()))))}"
-    home = Path(get_data_home()) / "openml" / "openml.org" / "api" / "v1" / "json" / "data"
+    kept = Path(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")).expanduser() / "openml"
     with (
         tempfile.TemporaryDirectory(prefix="kilonet-") as temporary,
         _patience(TIMEOUT),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        kept = "data_id" in asked and (home / f"{asked['data_id']}.gz").exists()
+        with suppress(OSError):
+            shutil.copytree(kept.absolute(), Path(temporary) / "openml", copy_function=os.symlink)
         try:
             bunch = fetch_openml(
                 **asked,
                 as_frame=False,
                 parser="auto",
                 n_retries=RETRIES,
-                data_home=None if kept else temporary,
+                read_csv_kwargs={"dtype": None},  # scikit-learn 1.9 asks for categories, and stumbles over pandas 3.1's
+                data_home=temporary,
             )
         except (HTTPError, URLError, HTTPException, OSError, EOFError) as error:
             raise FetchError(f"{what} could not be fetched: {_reason(error)}", _HINT) from None
@@ -87,13 +95,14 @@ def _to_images(bunch: Any, what: str) -> ImageSet:
         raise DataError(f"{what} has no single column of class labels")
     if not isinstance(bunch.data, np.ndarray):
         raise DataError(f"{what} is sparse: expected a table of pixels")
-    labels = bunch.target
-    if labels.dtype.kind in "OUS" and set(labels.tolist()) == {str(n) for n in range(len(set(labels.tolist())))}:
-        labels = labels.astype(np.int64)
-    data = from_arrays(bunch.data, labels, origin=what)
-    if list(data.classes) != sorted(data.classes, key=natural):
-        raise DataError(f"{what}: classes out of order")
-    return data
+    return from_arrays(bunch.data, _names(bunch.target), origin=what)
+
+
+def _names(labels: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers and words, in ARFF's quotes or not, are names; in natural order 0 to 9 are themselves."""
+    if labels.dtype.kind == "f":
+        return labels
+    return np.array([label.strip("'") if isinstance(label, str) else label for label in labels.tolist()], object)
 
 
 @contextmanager
