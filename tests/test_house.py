@@ -13,18 +13,19 @@ SOURCE = Path(kilonet.__file__).parent
 
 FLOORS = {
     0: {"errors", "files", "config", "images", "world"},
-    1: {"arrays", "pictures", "sources", "preprocess", "models", "batches", "metrics", "optimizers"},
+    1: {"arrays", "pictures", "sources", "preprocess", "models", "summary", "batches", "metrics", "optimizers"},
     2: {"engines", "checkpoint"},
     3: {"train", "evaluation", "predict", "plots"},
+    4: {"rundir"},
     5: {"run"},
-    6: {"bench", "display"},
+    6: {"bench", "display", "flags"},
     7: {"cli", "__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
-    ("sources", "arrays"), ("sources", "pictures"), ("predict", "evaluation"), ("__main__", "cli"),
-    ("plots", "train"),
+    ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("predict", "evaluation"),
+    ("plots", "train"), ("__main__", "cli"),
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def test_train_loss_is_the_running_mean_over_examples(mnist_5k: kn.ImageSet) -> 
     for rows in torch.split(order, 64):
         rule.zero_grad()
         loss = F.cross_entropy(net(images[rows]), labels[rows])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         rule.step()
         total += loss.item() * len(rows)
     assert history.last.train_loss == pytest.approx(total / len(labels), rel=1e-6)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from dataclasses import asdict, field, fields, make_dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnknownOptionError
-from docstring_parser import parse_from_object
 
 from kilonet.config import Config, Training, read_toml, resolve
 from kilonet.errors import ConfigError, KilonetError
+from kilonet.flags import Json, ModelFile, Project, Show, TrainingFlags, parse_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kilonet.run import Run
+    from kilonet.run import Plan
+    from kilonet.rundir import Run
     from kilonet.train import Epoch
 
 app = App(
@@ -30,30 +31,6 @@ app = App(
 )
 
 
-def _as_flags(cls: type) -> Any:
-    """A dataclass like another, its fields all optional, each helped by the docstring under it."""
-    helps = {p.arg_name: p.description or "" for p in parse_from_object(cls).params}
-    hints = get_type_hints(cls)
-    flags = [
-        (
-            f.name,
-            Annotated[hints[f.name] | None, Parameter(help=f"{helps[f.name]} [default: {f.default}]")],
-            field(default=None),
-        )
-        for f in fields(cls)
-    ]
-    return make_dataclass(f"{cls.__name__}Flags", flags, frozen=True, kw_only=True, namespace={"__module__": __name__})
-
-
-if TYPE_CHECKING:
-    TrainingFlags = Training
-else:
-    TrainingFlags = _as_flags(Training)
-
-Project = Annotated[Path, Parameter(help="Folder of the runs.")]
-Json = Annotated[bool, Parameter(help="Print one JSON document and nothing else.")]
-ModelFile = Annotated[str | None, Parameter(help="path/to/file.py:ClassName, for a run of a model of your own.")]
-Show = Annotated[Path | None, Parameter(help="Draw to this .png, .pdf or .svg.")]
 RUNS = Path("runs")
 
 
@@ -68,7 +45,7 @@ def data(source: str | None = None, /, *, show: Show = None, index: str | None =
     index
         The rows to draw, such as 0 or 10-19; 25 examples over all classes if not given.
     """
-    from kilonet import display, files, sources
+    from kilonet import display, files, plots, sources
 
     if source is None:
         known = sources.known()
@@ -76,9 +53,9 @@ def data(source: str | None = None, /, *, show: Show = None, index: str | None =
         return
     target = files.check_picture_target(show) if show else None
     found = sources.load(source)
-    rows = _rows(index, len(found)) if index is not None else None
+    rows = parse_rows(index, len(found)) if index is not None else None
     if target:
-        _draw_examples(found, rows, target)
+        plots.save(plots.examples(found, rows), target)
     shown: dict[str, Any] = {
         "source": source, "origin": found.origin, "n": len(found), "shape": list(found.shape),
         "test_from": found.test_from, "classes": dict(zip(found.classes, found.counts().tolist(), strict=True)),
@@ -108,6 +85,7 @@ def models(model: str | None = None, /, *, data: str | None = None, json: Json =
     from kilonet import models as zoo
     from kilonet.images import ImageSet
     from kilonet.sources import load
+    from kilonet.summary import summarise
 
     if data is None:
         names = tuple("0123456789")
@@ -115,7 +93,7 @@ def models(model: str | None = None, /, *, data: str | None = None, json: Json =
     else:
         example = load(data)
     if model is not None:
-        worked = zoo.summarise(zoo.build(model, example))
+        worked = summarise(zoo.build(model, example))
         _out(asdict(worked), json, lambda: display.summary(worked))
         return
     counts = {name: zoo.build(name, example).parameter_count() for name in zoo.ZOO}
@@ -167,7 +145,7 @@ def train(
     dry_run
         Load, split, build and take one step; write nothing.
     """
-    from kilonet import display, run
+    from kilonet import display, run, rundir
 
     chosen = _chosen(source, model, preset, split, seeds, training, config)
     made = run.plan(chosen)
@@ -177,7 +155,7 @@ def train(
     if dry_run:
         _dry_run(made, json)
         return
-    path = run.folder(project, name)
+    path = rundir.folder(project, name)
     if chosen.seeds > 1:
         _train_seeds(chosen, path, json)
         return
@@ -216,14 +194,14 @@ def evaluate(
     show
         Draw the confusion matrix to this .png, .pdf or .svg.
     """
-    from kilonet import display, files, plots
-    from kilonet import run as runs
+    from kilonet import display, files, plots, rundir
+    from kilonet.run import measure
 
     target = files.check_picture_target(show) if show else None
-    found = runs.find(run, project)
+    found = rundir.find(run, project)
     measured = {}
-    for member in runs.members(found) if found.weights is None else [found]:
-        report, images, what = runs.measure(member, data, model)
+    for member in rundir.members(found) if found.weights is None else [found]:
+        report, images, what = measure(member, data, model)
         measured[member.path.name] = report
         title = f"{files.printable(str(found.weights or member.path))}, {what}"
         if target:
@@ -238,7 +216,7 @@ def evaluate(
                 for i in report.worst()
             ],
         }  # fmt: skip
-        if len(runs.members(found)) == 1 or found.weights is not None:
+        if len(rundir.members(found)) == 1 or found.weights is not None:
             _out(document, json, lambda report=report, title=title: display.report(report, title))
             return
     _report_members(found, measured, json)
@@ -266,19 +244,18 @@ def predict(
     """
     import numpy as np
 
-    from kilonet import display, files, plots, sources
-    from kilonet import run as runs
+    from kilonet import display, files, plots, rundir, sources
     from kilonet.predict import Predictor
 
     target = files.check_picture_target(show) if show else None
     if bool(images) == (data is not None):
         raise ConfigError("expected pictures or --data SOURCE, and not both", "kilonet predict RUN IMAGE...")
-    predictor = Predictor(runs.single(runs.find(run, project)).model(model))
+    predictor = Predictor(rundir.single(rundir.find(run, project)).model(model))
     if data is None:
         found = predictor.files(images)
     else:
         whole = sources.load(data)
-        rows = _rows(index, len(whole)) if index is not None else range(min(9, len(whole)))
+        rows = parse_rows(index, len(whole)) if index is not None else range(min(9, len(whole)))
         found = predictor.rows(whole.take(np.array(rows)), data)
     if target:
         captions = [p.label if p.truth in (None, p.label) else f"{p.label}, is {p.truth}" for p in found]
@@ -303,11 +280,10 @@ def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, js
     show
         Draw to this .png, .pdf or .svg.
     """
-    from kilonet import display, files, plots
-    from kilonet import run as runs
+    from kilonet import display, files, plots, rundir
 
     target = files.check_picture_target(show)
-    found = [member for name in run or ("last",) for member in runs.members(runs.find(name, project))]
+    found = [member for name in run or ("last",) for member in rundir.members(rundir.find(name, project))]
     histories = [member.history() for member in found]
     plots.save(plots.curves(histories if len(histories) > 1 else histories[0], ", ".join(run) or "last"), target)
     listed = [_compared(member) for member in found]
@@ -396,29 +372,21 @@ def _is_known(source: str) -> bool:
     return source in sources.known()
 
 
-def _dry_run(made: Any, json: bool) -> None:
-    """One step on a copy of everything but the files."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from kilonet import display
+def _dry_run(made: Plan, json: bool) -> None:
+    from kilonet import display, run
     from kilonet.config import to_toml
-    from kilonet.train import epochs
 
-    few = np.arange(min(made.config.training.batch_size, len(made.splits.train)))
-    small = replace(made.splits, train=made.splits.train.take(few), val=None, test=None)
-    record = next(epochs(made.model, small, replace(made.config.training, epochs=1)))
+    loss = run.first_step(made)
     parts = {name: len(part) for name, part in made.splits.parts().items()}
-    shown = {"config": asdict(made.config), "parts": parts, "parameters": made.model.parameter_count(),
-             "first_loss": record.train_loss}  # fmt: skip
+    parameters = made.model.parameter_count()
 
     def tell() -> None:
         display.line(to_toml(made.config).rstrip())
         counts = ", ".join(f"{name} {n:,}" for name, n in parts.items())
-        display.line(f"\n{counts}; {shown['parameters']:,} parameters; loss of the first step {record.train_loss:.4f}")
+        display.line(f"\n{counts}; {parameters:,} parameters; loss of the first step {loss:.4f}")
         display.line("a dry run: nothing was written")
 
+    shown = {"config": asdict(made.config), "parts": parts, "parameters": parameters, "first_loss": loss}
     _out(shown, json, tell)
 
 
@@ -427,7 +395,7 @@ def _train_seeds(chosen: Config, path: Path, json: bool) -> None:
 
     shown: dict[int, display.TrainingDisplay] = {}
 
-    def watch(seed: int, made: run.Plan, record: Epoch | None, done: int, loss: float) -> None:
+    def watch(seed: int, made: Plan, record: Epoch | None, done: int, loss: float) -> None:
         if seed not in shown:
             for former in shown.values():
                 former.__exit__()
@@ -477,35 +445,6 @@ def _compared(member: Run) -> dict[str, Any]:
         "train loss": f"{history.last.train_loss:.4f}",
         "seconds": f"{sum(r.seconds for r in history.epochs):.1f}",
     }
-
-
-def _draw_examples(found: Any, rows: Sequence[int] | None, target: Path) -> None:
-    import numpy as np
-
-    from kilonet import plots
-
-    if rows is None:
-        per_class = [np.flatnonzero(found.labels == label)[:25] for label in range(len(found.classes))]
-        turn = [group[i] for i in range(25) for group in per_class if i < len(group)]
-        rows = [int(row) for row in turn[:25]]
-    captions = [found.classes[found.labels[row]] for row in rows]
-    plots.save(plots.images(found.images[np.array(rows)], captions), target)
-
-
-def _rows(index: str, n: int) -> list[int]:
-    """Rows from a text such as `7`, `50000-50008` or `1,5,9-11`."""
-    rows: list[int] = []
-    for part in index.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ConfigError(f"index {index!r} won't do: expected rows such as 7, 1,5 or 50000-50008")
-        start, stop = int(first), int(last or first)
-        if stop >= n or start > stop:
-            raise ConfigError(f"index {part.strip()} won't do: expected rows from 0 to {n - 1}")
-        if stop - start >= 10_000:
-            raise ConfigError(f"index {part.strip()} names {stop - start + 1:,} rows: expected at most 10,000")
-        rows += range(start, stop + 1)
-    return rows
 
 
 def _out(document: Any, json: bool, tell: Any) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from kilonet.images import ImageSet
     from kilonet.metrics import Report
-    from kilonet.models import Summary
     from kilonet.predict import Prediction
+    from kilonet.summary import Summary
     from kilonet.train import Epoch
 
 

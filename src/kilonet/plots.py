@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kilonet.images import ImageSet
     from kilonet.metrics import Report
     from kilonet.train import History
 
@@ -117,6 +118,14 @@ def images(
             axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
         figure.suptitle(title)
     return figure
+
+
+def examples(data: ImageSet, rows: Sequence[int] | None = None) -> Figure:
+    """Some images with their classes: those at the given rows, else 25, the classes taking turns."""
+    if rows is None:
+        by_class = [np.flatnonzero(data.labels == label)[:25] for label in range(len(data.classes))]
+        rows = [int(group[i]) for i in range(25) for group in by_class if i < len(group)][:25]
+    return images(data.images[np.array(rows)], [data.classes[data.labels[row]] for row in rows])
 
 
 def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:

@@ -1,12 +1,9 @@
-"""The run directory: a training from its config to its figures, and its reading afterwards."""
+"""A training from its config to its figures, in a run directory; and the measurement of one that is done."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
-import re
 import time
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilonet import checkpoint, files, plots, sources, world
-from kilonet.config import Config, read_toml, to_toml
-from kilonet.errors import ConfigError, DataError, RunError
+from kilonet.config import Config, to_toml
+from kilonet.errors import DataError, RunError
 from kilonet.evaluation import aligned, evaluate
 from kilonet.images import split
 from kilonet.metrics import over_seeds
 from kilonet.models import Classifier, Linear, LinearFromScratch, build, is_file
+from kilonet.rundir import Run, measured_weights, npz, results_csv
 from kilonet.train import Epoch, History, epochs
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
     from kilonet.images import ImageSet, Splits
     from kilonet.metrics import Report
-
-_CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 
 
 @dataclass(frozen=True)
@@ -41,82 +37,6 @@ class Plan:
     data: ImageSet
     splits: Splits
     model: Classifier
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run directory.
-
-    Attributes:
-        path: the directory.
-        weights: the weight file that is meant, or None for the one that the run measured.
-    """
-
-    path: Path
-    weights: Path | None = None
-
-    @property
-    def config(self) -> Config:
-        """The config that the run was made from."""
-        return read_toml(self.path / "config.toml")
-
-    def model(self, model_file: str | None = None) -> Classifier:
-        """The trained model; `model_file` is needed for one of a user's own file."""
-        weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
-        if not weights.is_file():
-            raise RunError(
-                f"{self.path} has no weights yet", f"train it: kilonet train --config {self.path}/config.toml"
-            )
-        return checkpoint.load_model(weights, model_file)
-
-    def history(self) -> History:
-        """The epochs in `results.csv`."""
-        try:
-            with (self.path / "results.csv").open(newline="") as file:
-                rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-            records = [Epoch(**{**row, "epoch": int(row["epoch"])}) for row in rows]  # type: ignore[arg-type]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{self.path / 'results.csv'} can't be read: {error}") from None
-        if not records:
-            raise RunError(f"{self.path} has no epochs yet")
-        return History(records, self.path.name)
-
-    def metrics(self) -> dict[str, Any]:
-        """The figures in `metrics.json`."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / "metrics.json").read_text())
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / 'metrics.json'} can't be read: {error}") from None
-        return found
-
-    def part(self, name: str) -> ImageSet | None:
-        """The images of a part of the run's split, held against the checksum that the run wrote of it."""
-        config = self.config
-        data = sources.load(config.source)
-        with np.load(self.path / "state" / "split.npz", allow_pickle=False) as kept:
-            if f"{name}_rows" not in kept:
-                return None
-            rows, prints = kept[f"{name}_rows"], kept[f"{name}_prints"]
-        if rows.max() >= len(data):
-            raise RunError(f"{config.source} has changed since {self.path} was trained: {len(data)} images")
-        part = data.take(rows)
-        if not np.array_equal(part.fingerprints(), prints):
-            raise RunError(f"{config.source} has changed since {self.path} was trained: other images")
-        return part
-
-    def seen(self, data: ImageSet) -> dict[str, int]:
-        """How many of some images the run was trained on (`train`) and chosen on (`val`)."""
-        path = self.path / "state" / "split.npz"
-        if not path.is_file():
-            return {}
-        prints = data.fingerprints()
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: int(np.isin(prints, kept[f"{name}_prints"]).sum())
-                    for name in ("train", "val") if f"{name}_prints" in kept}  # fmt: skip
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
 
 
 def plan(config: Config) -> Plan:
@@ -135,39 +55,11 @@ def plan(config: Config) -> Plan:
     return Plan(config, data, splits, model)
 
 
-def measured_weights(config: Config) -> str:
-    """Which weights get measured: nothing can choose the best ones where nothing validates."""
-    return "last" if config.split == "full" else config.training.measure
-
-
-def folder(project: Path, name: str | None) -> Path:
-    """A new, empty run directory; two that ask at once never get the same.
-
-    Raises:
-        ConfigError: if the name is taken or would leave the project.
-        RunError: if the directory can't be made.
-    """
-    try:
-        project.mkdir(parents=True, exist_ok=True)
-        if name is not None:
-            path = project / files.check_name(name, "the run's name")
-            if name == "last":
-                raise ConfigError("a run can't be named 'last'", "that word means the newest run")
-            path.mkdir()
-            return path
-        for i in range(1, 1_000_000):
-            path = project / ("train" if i == 1 else f"train{i}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            return path
-    except FileExistsError:
-        taken = project if name is None or not project.is_dir() else project / name
-        raise ConfigError(f"{taken} exists already", "give another --name, or none") from None
-    except OSError as error:
-        raise RunError(f"can't write into {project}: {error.strerror}", "give another folder with --project") from None
-    raise RunError(f"{project} is full of runs")
+def first_step(made: Plan) -> float:
+    """The loss of one step over the first batch, in nats; nothing is written."""
+    training = replace(made.config.training, epochs=1)
+    few = made.splits.train.take(slice(0, training.batch_size))
+    return next(epochs(made.model, replace(made.splits, train=few, val=None, test=None), training)).train_loss
 
 
 def train(made: Plan, path: Path, watch: Callable[[Epoch | None, int, float], None]) -> Run:
@@ -189,7 +81,7 @@ def train(made: Plan, path: Path, watch: Callable[[Epoch | None, int, float], No
         if splits.val is None or record.better_than(best):
             best = record
             checkpoint.save_model(model, path / "weights" / "best.safetensors")
-        files.write(path / "results.csv", _results(records))
+        files.write(path / "results.csv", results_csv(records))
         watch(record, 0, 0.0)
     run = Run(path)
     _measure(run, splits, run.model(config.model if is_file(config.model) else None), len(records), start)
@@ -214,7 +106,7 @@ def _write_plan(made: Plan, path: Path) -> None:
     kept: dict[str, Any] = {}
     for name, part in splits.parts().items():
         kept |= {f"{name}_rows": part.rows, f"{name}_prints": part.fingerprints()}
-    files.write(path / "state" / "split.npz", _npz(kept))
+    files.write(path / "state" / "split.npz", npz(kept))
 
 
 def _measure(run: Run, splits: Splits, model: Classifier, count: int, start: float) -> None:
@@ -228,7 +120,7 @@ def _measure(run: Run, splits: Splits, model: Classifier, count: int, start: flo
     arrays: dict[str, Any] = {}
     for name, report in reports.items():
         arrays |= {f"{name}_probabilities": report.probabilities, f"{name}_labels": report.labels}
-    files.write(run.path / "predictions.npz", _npz({**arrays, "classes": np.array(model.classes)}))
+    files.write(run.path / "predictions.npz", npz({**arrays, "classes": np.array(model.classes)}))
     shown, part = ("val", splits.val) if splits.val is not None else ("test", splits.test)
     if part is not None:
         draw_report(reports[shown], part, run.path, f"{config.model}, {shown}")
@@ -292,59 +184,6 @@ def train_seeds(
     return summary
 
 
-def find(name: str, project: Path) -> Run:
-    """The run that is meant by a directory, one of its weight files, a name in the project, or `last`.
-
-    Raises:
-        RunError: if there is none, or it is no run.
-    """
-    if name == "last":
-        found = [p for p in project.glob("*/config.toml") if p.is_file()] if project.is_dir() else []
-        if not found:
-            raise RunError(f"no runs in {project}", "train one: kilonet train")
-        return Run(max(found, key=lambda p: (p.stat().st_mtime_ns, _natural_count(p.parent.name))).parent)
-    path = Path(name).expanduser()
-    if not path.exists() and (project / name).exists():
-        path = project / name
-    shown = files.printable(str(path))
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise RunError(f"{shown} is no run: expected a run directory or a .safetensors file")
-        return Run(path.resolve().parent.parent, path.resolve())
-    if not path.exists():
-        raise RunError(f"no run {shown}", f"runs lie in {project}; 'last' is the newest")
-    if not (path / "config.toml").is_file():
-        raise RunError(f"{shown} is no run directory: it has no config.toml")
-    return Run(path)
-
-
-def members(run: Run) -> list[Run]:
-    """The runs inside a directory of several seeds, else the run itself."""
-    if (run.path / "summary.json").is_file():
-        return [
-            Run(p.parent)
-            for p in sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _natural_count(p.parent.name))
-        ]
-    return [run]
-
-
-def single(run: Run) -> Run:
-    """The run, if it is one.
-
-    Raises:
-        RunError: if it is a directory of several seeds.
-    """
-    if run.weights is None and (run.path / "summary.json").is_file():
-        names = [member.path.name for member in members(run)]
-        raise RunError(f"{run.path} holds {len(names)} runs", f"name one, such as {run.path / names[0]}")
-    return run
-
-
-def _natural_count(name: str) -> int:
-    digits = re.findall(r"\d+", name)
-    return int(digits[-1]) if digits else 0
-
-
 def measure(run: Run, source: str | None, model_file: str | None = None) -> tuple[Report, ImageSet, str]:
     """Measure a run on its own test part, or on another source's (its test part, else all of it).
 
@@ -381,23 +220,5 @@ def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:
     return val, "its validation part"
 
 
-def _results(records: list[Epoch]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV)
-    for record in records:
-        writer.writerow("" if (value := getattr(record, name)) is None else repr(value) for name in _CSV)
-    return buffer.getvalue()
-
-
-def _npz(arrays: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
 def _short(source: str) -> str:
     return source if len(source) <= 40 else f"…{source[-39:]}"
-
-
-__all__ = ["Plan", "Run", "find", "folder", "measure", "members", "plan", "single", "train", "train_seeds"]

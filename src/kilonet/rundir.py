@@ -1,0 +1,205 @@
+"""The run directory on the disk: its name, its files, and how they are found and read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kilonet import checkpoint, files, sources
+from kilonet.config import Config, read_toml
+from kilonet.errors import ConfigError, RunError
+from kilonet.models import Classifier
+from kilonet.train import Epoch, History
+
+if TYPE_CHECKING:
+    from kilonet.images import ImageSet
+
+_CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory.
+
+    Attributes:
+        path: the directory.
+        weights: the weight file that is meant, or None for the one that the run measured.
+    """
+
+    path: Path
+    weights: Path | None = None
+
+    @property
+    def config(self) -> Config:
+        """The config that the run was made from."""
+        return read_toml(self.path / "config.toml")
+
+    def model(self, model_file: str | None = None) -> Classifier:
+        """The trained model; `model_file` is needed for one of a user's own file."""
+        weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
+        if not weights.is_file():
+            raise RunError(
+                f"{self.path} has no weights yet", f"train it: kilonet train --config {self.path}/config.toml"
+            )
+        return checkpoint.load_model(weights, model_file)
+
+    def history(self) -> History:
+        """The epochs in `results.csv`."""
+        try:
+            with (self.path / "results.csv").open(newline="") as file:
+                rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            records = [Epoch(**{**row, "epoch": int(row["epoch"])}) for row in rows]  # type: ignore[arg-type]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{self.path / 'results.csv'} can't be read: {error}") from None
+        if not records:
+            raise RunError(f"{self.path} has no epochs yet")
+        return History(records, self.path.name)
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures in `metrics.json`."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / "metrics.json").read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / 'metrics.json'} can't be read: {error}") from None
+        return found
+
+    def part(self, name: str) -> ImageSet | None:
+        """The images of a part of the run's split, held against the checksum that the run wrote of it."""
+        config = self.config
+        data = sources.load(config.source)
+        with np.load(self.path / "state" / "split.npz", allow_pickle=False) as kept:
+            if f"{name}_rows" not in kept:
+                return None
+            rows, prints = kept[f"{name}_rows"], kept[f"{name}_prints"]
+        if rows.max() >= len(data):
+            raise RunError(f"{config.source} has changed since {self.path} was trained: {len(data)} images")
+        part = data.take(rows)
+        if not np.array_equal(part.fingerprints(), prints):
+            raise RunError(f"{config.source} has changed since {self.path} was trained: other images")
+        return part
+
+    def seen(self, data: ImageSet) -> dict[str, int]:
+        """How many of some images the run was trained on (`train`) and chosen on (`val`)."""
+        path = self.path / "state" / "split.npz"
+        if not path.is_file():
+            return {}
+        prints = data.fingerprints()
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: int(np.isin(prints, kept[f"{name}_prints"]).sum())
+                    for name in ("train", "val") if f"{name}_prints" in kept}  # fmt: skip
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def measured_weights(config: Config) -> str:
+    """Which weights get measured: nothing can choose the best ones where nothing validates."""
+    return "last" if config.split == "full" else config.training.measure
+
+
+def folder(project: Path, name: str | None) -> Path:
+    """A new, empty run directory; two that ask at once never get the same.
+
+    Raises:
+        ConfigError: if the name is taken or would leave the project.
+        RunError: if the directory can't be made.
+    """
+    try:
+        project.mkdir(parents=True, exist_ok=True)
+        if name is not None:
+            path = project / files.check_name(name, "the run's name")
+            if name == "last":
+                raise ConfigError("a run can't be named 'last'", "that word means the newest run")
+            path.mkdir()
+            return path
+        for i in range(1, 1_000_000):
+            path = project / ("train" if i == 1 else f"train{i}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+    except FileExistsError:
+        taken = project if name is None or not project.is_dir() else project / name
+        raise ConfigError(f"{taken} exists already", "give another --name, or none") from None
+    except OSError as error:
+        raise RunError(f"can't write into {project}: {error.strerror}", "give another folder with --project") from None
+    raise RunError(f"{project} is full of runs")
+
+
+def find(name: str, project: Path) -> Run:
+    """The run that is meant by a directory, one of its weight files, a name in the project, or `last`.
+
+    Raises:
+        RunError: if there is none, or it is no run.
+    """
+    if name == "last":
+        found = [p for p in project.glob("*/config.toml") if p.is_file()] if project.is_dir() else []
+        if not found:
+            raise RunError(f"no runs in {project}", "train one: kilonet train")
+        return Run(max(found, key=lambda p: (p.stat().st_mtime_ns, _last_number(p.parent.name))).parent)
+    path = Path(name).expanduser()
+    if not path.exists() and (project / name).exists():
+        path = project / name
+    shown = files.printable(str(path))
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise RunError(f"{shown} is no run: expected a run directory or a .safetensors file")
+        return Run(path.resolve().parent.parent, path.resolve())
+    if not path.exists():
+        raise RunError(f"no run {shown}", f"runs lie in {project}; 'last' is the newest")
+    if not (path / "config.toml").is_file():
+        raise RunError(f"{shown} is no run directory: it has no config.toml")
+    return Run(path)
+
+
+def members(run: Run) -> list[Run]:
+    """The runs inside a directory of several seeds, else the run itself."""
+    if (run.path / "summary.json").is_file():
+        return [
+            Run(p.parent)
+            for p in sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
+        ]
+    return [run]
+
+
+def single(run: Run) -> Run:
+    """The run, if it is one.
+
+    Raises:
+        RunError: if it is a directory of several seeds.
+    """
+    if run.weights is None and (run.path / "summary.json").is_file():
+        names = [member.path.name for member in members(run)]
+        raise RunError(f"{run.path} holds {len(names)} runs", f"name one, such as {run.path / names[0]}")
+    return run
+
+
+def _last_number(name: str) -> int:
+    digits = re.findall(r"\d+", name)
+    return int(digits[-1]) if digits else 0
+
+
+def results_csv(records: list[Epoch]) -> str:
+    """The text of `results.csv`, a row an epoch."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_CSV)
+    for record in records:
+        writer.writerow("" if (value := getattr(record, name)) is None else repr(value) for name in _CSV)
+    return buffer.getvalue()
+
+
+def npz(arrays: dict[str, Any]) -> bytes:
+    """The bytes of an `.npz` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
