@@ -128,7 +128,9 @@ def to_classes(
         raise DataError(f"{origin}: label {labels[row]} in row {row}: expected a whole number from 0")
     indices = labels.astype(np.int64)
     if classes is not None:
-        names = tuple(printable(str(name)) for name in classes)
+        names = tuple(printable(str(name)).strip() for name in classes)
+        if len(set(names)) < len(names) or "" in names or any(isinstance(name, list) for name in classes):
+            raise DataError(f"{origin}: the class names are not one name a class, all different")
         if len(indices) and indices.max() >= len(names):
             row = int(np.argmax(indices >= len(names)))
             raise DataError(f"{origin}: label {indices[row]} in row {row} is out of range: {len(names)} classes")

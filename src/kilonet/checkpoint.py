@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from kilonet import files
 from kilonet.errors import ModelError, RunError
-from kilonet.models import ZOO, Classifier, RawClassifier, assemble, is_file, load_class, make_instance
+from kilonet.images import ImageSet
+from kilonet.models import ZOO, Classifier, RawClassifier, adopt, assemble, is_file, load_class, make_instance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,10 +62,17 @@ def load_model(path: Path, model_file: str | None = None) -> Classifier:
     try:
         model = _described(path, description, model_file)
         model.net.load_state_dict(tensors)
+        if model_file is not None:
+            adopt(model.net, _blank(model))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).replace("\n", " ")[:200]
         raise RunError(f"{path}: the weights don't fit their description: {reason}") from None
     return model.eval()
+
+
+def _blank(model: Classifier) -> ImageSet:
+    """Blank images of the kind that a model takes."""
+    return ImageSet(np.zeros((2, *model.shape), np.uint8), np.zeros(2, np.int64), model.classes)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -71,8 +81,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             if _KEY not in metadata:
                 raise RunError(f"{path} holds no model of Kilonet's")
-            return json.loads(metadata[_KEY]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+            description = json.loads(metadata[_KEY])
+            if not isinstance(description, dict):
+                raise RunError(f"{path}: its description is damaged")
+            return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is no weight file that can be read: {str(error)[:160]}") from None
 
 
@@ -84,6 +97,10 @@ def _described(path: Path, description: dict[str, Any], model_file: str | None) 
     classes = tuple(files.printable(str(name)) for name in description["classes"])
     preparation: Preparation = "digit" if description["preparation"] == "digit" else "resize"
     mean, std = ([float(n) for n in description[key]] for key in ("mean", "std"))
+    if not all(map(math.isfinite, mean + std)) or min(std) <= 0 or len(set(classes)) < len(classes):
+        raise RunError(f"{path}: its description is damaged")
+    if description["zoo"] and model_file is not None:
+        raise ModelError(f"{path} holds a {description['model']}", "leave out --model")
     if description["zoo"]:
         with torch.random.fork_rng(devices=[]):
             return assemble(description["model"], (channels, height, width), classes, preparation, mean, std)

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, Unknown
 
 from kilonet.config import Config, Training, read_toml, resolve
 from kilonet.errors import ConfigError, KilonetError
-from kilonet.flags import Json, ModelFile, Project, Show, TrainingFlags, parse_rows
+from kilonet.flags import Json, ModelFile, Project, Show, TrainingFlags, Whole, parse_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def train(
     model: str | None = None,
     preset: str | None = None,
     split: str | None = None,
-    seeds: int | None = None,
+    seeds: Whole | None = None,
     training: Annotated[TrainingFlags | None, Parameter(name="*")] = None,
     config: Path | None = None,
     project: Project = RUNS,
@@ -148,6 +148,8 @@ def train(
     from kilonet import display, run, rundir
 
     chosen = _chosen(source, model, preset, split, seeds, training, config)
+    if name is not None:
+        rundir.check_name(name)
     made = run.plan(chosen)
     notes = [*made.data.notes, *made.splits.notes]
     for note in notes:
@@ -250,6 +252,8 @@ def predict(
     target = files.check_picture_target(show) if show else None
     if bool(images) == (data is not None):
         raise ConfigError("expected pictures or --data SOURCE, and not both", "kilonet predict RUN IMAGE...")
+    if index is not None and data is None:
+        raise ConfigError("--index without --data", "rows are those of a source: --data SOURCE --index 0-8")
     predictor = Predictor(rundir.single(rundir.find(run, project)).model(model))
     if data is None:
         found = predictor.files(images)
@@ -285,8 +289,8 @@ def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, js
     target = files.check_picture_target(show)
     found = [member for name in run or ("last",) for member in rundir.members(rundir.find(name, project))]
     histories = [member.history() for member in found]
-    plots.save(plots.curves(histories if len(histories) > 1 else histories[0], ", ".join(run) or "last"), target)
     listed = [_compared(member) for member in found]
+    plots.save(plots.curves(histories if len(histories) > 1 else histories[0], ", ".join(run) or "last"), target)
 
     def tell() -> None:
         display.table(list(listed[0]), [list(row.values()) for row in listed])
@@ -300,7 +304,9 @@ def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, js
 
 
 @app.command
-def bench(source: str | None = None, /, *, repeats: int = 5, threads: int | None = None, json: Json = False) -> None:
+def bench(
+    source: str | None = None, /, *, repeats: Whole = 5, threads: Whole | None = None, json: Json = False
+) -> None:
     """Time the tutorial's loop and Kilonet's side by side: the same data, the same mathematics.
 
     Parameters
@@ -450,7 +456,7 @@ def _compared(member: Run) -> dict[str, Any]:
 def _out(document: Any, json: bool, tell: Any) -> None:
     """The one JSON document, or the words for people."""
     if json:
-        sys.stdout.write(json_module.dumps(document, indent=2, allow_nan=True) + "\n")
+        sys.stdout.write(json_module.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         tell()
 

@@ -62,7 +62,7 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "val_batch_size"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            _require(1 <= getattr(self, name) <= 1_000_000, name, getattr(self, name), "from 1 to 1,000,000")
         _require(math.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a number above 0")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "from 0 to below 1")
         _require(self.momentum == 0 or self.optimizer == "sgd", "momentum", self.momentum, "0 unless with sgd")

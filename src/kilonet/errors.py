@@ -58,4 +58,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not among the known ones: the nearest one, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."

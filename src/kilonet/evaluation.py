@@ -9,11 +9,12 @@ import numpy as np
 
 from kilonet.batches import Resident
 from kilonet.engines import torch as engine
-from kilonet.errors import DataError
+from kilonet.errors import DataError, ModelError
 from kilonet.metrics import Report, report
-from kilonet.models import adopt
+from kilonet.models import Classifier, adopt
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
     from kilonet.images import ImageSet
@@ -36,8 +37,20 @@ def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH) -
     if data is None:
         raise DataError("nothing to measure: this split has no such part", "split with 'standard' or fractions")
     classifier = adopt(model, data)
-    logits = engine.logits(classifier, Resident.of(data, classifier.mean.device), batch_size)
-    return report(logits.double().numpy(), data.labels, data.classes, data.rows)
+    logits = finite_logits(classifier, Resident.of(data, classifier.mean.device), batch_size)
+    return report(logits, data.labels, data.classes, data.rows)
+
+
+def finite_logits(model: Classifier, data: Resident, batch_size: int) -> NDArray[np.float64]:
+    """Logits of all the images, float64, (N, K).
+
+    Raises:
+        ModelError: if any is NaN or infinite.
+    """
+    logits: NDArray[np.float64] = engine.logits(model, data, batch_size).double().numpy()
+    if not np.isfinite(logits).all():
+        raise ModelError(f"{model.name} gives logits that are no finite numbers", "its training went wrong: lower --lr")
+    return logits
 
 
 def aligned(data: ImageSet, classes: tuple[str, ...]) -> ImageSet:

@@ -53,10 +53,11 @@ def check_name(name: str, what: str) -> str:
     Raises:
         ConfigError: if the name is empty, hidden, unprintable or would leave its folder.
     """
-    if not name or name.startswith((".", "-")) or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
+    unfit = not name or len(name) > 100 or name.startswith((".", "-")) or not name.isprintable()
+    if unfit or set(name) & set('/\\:*?"<>|'):
         raise ConfigError(
             f"{what} {printable(name)!r} would not stay in its folder or can't name one",
-            "use letters, digits, '-', '_' and '.'",
+            "use up to 100 letters, digits, '-', '_' and '.'",
         )
     return name
 
@@ -67,8 +68,8 @@ def check_picture_target(path: Path) -> Path:
     Raises:
         ConfigError: if its folder does not exist, or its ending is no picture format that can be drawn.
     """
-    if path.suffix.lower() not in {".png", ".pdf", ".svg"}:
-        raise ConfigError(f"can't draw to {path}: expected a name ending in .png, .pdf or .svg")
+    if path.suffix.lower() not in {".png", ".pdf", ".svg"} or "\0" in str(path):
+        raise ConfigError(f"can't draw to {printable(str(path))}: expected a name ending in .png, .pdf or .svg")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(f"can't write {path}", f"{path.parent} has to be a folder that you may write to")
     return path

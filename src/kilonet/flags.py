@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from cyclopts import Parameter
 from docstring_parser import parse_from_object
 
 from kilonet.config import Training
 from kilonet.errors import ConfigError
+
+
+def _whole(_: Any, tokens: Sequence[Any]) -> int:
+    """A whole number, where the parser would round 1.5."""
+    return int(tokens[0].value)
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
 
 
 def _as_flags(cls: type) -> Any:
@@ -20,7 +29,11 @@ def _as_flags(cls: type) -> Any:
     flags = [
         (
             f.name,
-            Annotated[hints[f.name] | None, Parameter(help=f"{helps[f.name]} [default: {f.default}]")],
+            Annotated[
+                hints[f.name] | None,
+                Parameter(help=f"{helps[f.name]} [default: {f.default}]"),
+                *([Parameter(converter=_whole)] if int in (hints[f.name], *get_args(hints[f.name])) else []),
+            ],
             field(default=None),
         )
         for f in fields(cls)
@@ -48,7 +61,8 @@ def parse_rows(index: str, n: int) -> list[int]:
     rows: list[int] = []
     for part in index.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        words = [first, last] if dash else [first]
+        if not all(word.isascii() and word.isdecimal() and len(word) < 18 for word in words):
             raise ConfigError(f"index {index!r} won't do: expected rows such as 7, 1,5 or 50000-50008")
         start, stop = int(first), int(last or first)
         if stop >= n or start > stop:

@@ -213,7 +213,7 @@ def _fractions(how: str) -> tuple[float, ...]:
         numbers = [float(part) for part in how.split("/")]
     except ValueError:
         raise ConfigError(
-            f"unknown split {how!r}", f"{nearest(how, NAMED)}; or give fractions such as 70/15/15"
+            f"unknown split {how!r}", f"{nearest(how, NAMED)} Fractions such as 70/15/15 do, too"
         ) from None
     total = sum(numbers)
     if len(numbers) not in (2, 3) or not all(0 < n < total for n in numbers) or not np.isclose([1, 100], total).any():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kilonet.errors import ModelError, nearest
@@ -226,7 +228,7 @@ def zoo_entry(name: str) -> Entry:
     """
     if name not in ZOO:
         raise ModelError(
-            f"unknown model {printable(name)!r}", f"{nearest(name, ZOO)}; or give path/to/file.py:ClassName"
+            f"unknown model {printable(name)!r}", f"{nearest(name, ZOO)} A path/to/file.py:ClassName does, too"
         )
     return ZOO[name]
 
@@ -258,26 +260,55 @@ def adopt(model: nn.Module, data: ImageSet) -> Classifier:
     example = torch.from_numpy(data.images[:2].copy()).to(device)
     training = model.training
     model.eval()
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         for wrapped in (RawClassifier(model, **described), Classifier(model, **described).to(device)):
             try:
                 with torch.no_grad():
                     logits = wrapped(example)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failure = error
                 continue
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            if found != (len(example), len(classes)):
-                raise ModelError(
-                    f"{name} gives {found} for {len(example)} images: expected {(len(example), len(classes))}, "
-                    "a logit a class"
-                )
+            check_logits(logits, len(example), len(classes), name)
             return wrapped
     finally:
         model.train(training)
-    reason = printable((str(failure).splitlines() or [type(failure).__name__])[0])[:200]
-    raise ModelError(f"{name} fails on {size_text(data.shape)} images: {reason}") from failure
+    raise ModelError(f"{name} fails on {size_text(data.shape)} images: {_told(failure)}") from failure
+
+
+def check_logits(logits: object, n: int, classes: int, name: str) -> None:
+    """Make sure that a model gave what a classifier gives.
+
+    Raises:
+        ModelError: if it is no tensor of floats, (n, classes).
+    """
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != (n, classes):
+        raise ModelError(f"{name} gives {found} for {n} images: expected {(n, classes)}, a logit a class")
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise ModelError(f"{name} gives whole numbers: expected logits, floats")
+
+
+def rehearse(model: Classifier, data: ImageSet) -> None:
+    """Take a step forward and back with a copy of a user's own model, before anything is written.
+
+    Raises:
+        ModelError: if it fails, or has nothing to train.
+    """
+    copy = deepcopy(model).train()
+    rows = torch.from_numpy(data.images[:8].copy()), torch.from_numpy(data.labels[:8].copy())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            F.cross_entropy(copy(rows[0]), rows[1]).backward()  # type: ignore[no-untyped-call]
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{model.name} fails in its first training step: {_told(error)}") from error
+    if not any(p.grad is not None for p in copy.parameters()):
+        raise ModelError(f"{model.name} has no parameters to train")
+
+
+def _told(error: BaseException | None) -> str:
+    """An error of a user's own code in one line."""
+    return printable(f"{type(error).__name__}: {error}".replace("\n", " "))[:200]
 
 
 def is_file(name: str) -> bool:
@@ -303,9 +334,8 @@ def load_class(name: str) -> Callable[[], Any]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        reason = printable(str(error).replace("\n", " "))[:200]
-        raise ModelError(f"{printable(path_text)} does not import: {type(error).__name__}: {reason}") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{printable(path_text)} does not import: {_told(error)}") from error
     if not callable(getattr(module, class_name, None)):
         here = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
         raise ModelError(
@@ -324,9 +354,8 @@ def make_instance(make: Callable[[], Any], name: str) -> nn.Module:
     """
     try:
         model = make()
-    except Exception as error:
-        reason = printable(str(error).replace("\n", " "))[:200]
-        raise ModelError(f"{name} can't be made without arguments: {type(error).__name__}: {reason}") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{name} can't be made without arguments: {_told(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} gives a {type(model).__name__}: expected an nn.Module")
     return model

@@ -113,7 +113,12 @@ def images(
             axes.axis("off")
         for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
             axes = grid[i]
-            axes.imshow(np.asarray(picture).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(
+                picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0),
+                cmap="gray",
+                vmin=0,
+                vmax=255,
+            )
             bad = wrong is not None and wrong[i]
             axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
         figure.suptitle(title)

@@ -10,12 +10,14 @@ import torch
 
 from kilonet.arrays import from_arrays
 from kilonet.batches import Resident
-from kilonet.engines import torch as engine
 from kilonet.errors import DataError
+from kilonet.evaluation import finite_logits
 from kilonet.files import printable
 from kilonet.metrics import log_softmax
+from kilonet.models import size_text
 from kilonet.pictures import read_picture
 from kilonet.preprocess import prepare
+from kilonet.sources import npy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +68,7 @@ class Predictor:
                 f"(N, {', '.join(map(str, self.model.shape))})"
             )
         resident = Resident(torch.from_numpy(np.array(images)), torch.zeros(len(images)))
-        return np.exp(log_softmax(engine.logits(self.model, resident, 500).double().numpy()))
+        return np.exp(log_softmax(finite_logits(self.model, resident, 500)))
 
     def files(self, paths: Sequence[Path]) -> list[Prediction]:
         """Predictions for picture files of any format, and for `.npy` files of one image or many.
@@ -102,13 +104,14 @@ class Predictor:
         return found
 
     def _array(self, path: Path) -> NDArray[np.uint8]:
-        try:
-            array = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError(f"no such file: {printable(str(path))}") from None
-        except (ValueError, EOFError, OSError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is empty"
-            raise DataError(f"{printable(str(path))} is no .npy file that can be read: {reason[:160]}") from None
+        """The images in a `.npy` file, which has to hold what the model takes."""
+        if not path.is_file():
+            raise DataError(f"no such file: {printable(str(path))}")
+        array = npy.read(path)
         if array.ndim == 2 and array.shape == self.model.shape[1:]:
             array = array[None]
-        return from_arrays(array, np.zeros(len(array), np.int64), origin=str(path)).images
+        images = from_arrays(array, np.zeros(len(array), np.int64), origin=str(path)).images
+        if images.shape[1:] != self.model.shape:
+            shape = size_text(images.shape[1:])
+            raise DataError(f"{path} holds {shape} images: the model takes {size_text(self.model.shape)}")
+        return images

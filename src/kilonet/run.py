@@ -18,7 +18,7 @@ from kilonet.errors import DataError, RunError
 from kilonet.evaluation import aligned, evaluate
 from kilonet.images import split
 from kilonet.metrics import over_seeds
-from kilonet.models import Classifier, Linear, LinearFromScratch, build, is_file
+from kilonet.models import Classifier, Linear, LinearFromScratch, build, is_file, rehearse
 from kilonet.rundir import Run, measured_weights, npz, results_csv
 from kilonet.train import Epoch, History, epochs
 
@@ -52,6 +52,8 @@ def plan(config: Config) -> Plan:
     seed = config.training.seed if config.split_seed is None else config.split_seed
     splits = split(data, config.split, seed)
     model = build(config.model, splits.train, config.training.seed)
+    if is_file(config.model):
+        rehearse(model, splits.train)
     return Plan(config, data, splits, model)
 
 

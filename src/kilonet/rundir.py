@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -55,6 +57,8 @@ class Run:
         try:
             with (self.path / "results.csv").open(newline="") as file:
                 rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            if any(row[name] is None for row in rows for name in ("epoch", "train_loss", "lr", "seconds")):
+                raise ValueError("a row is cut short")
             records = [Epoch(**{**row, "epoch": int(row["epoch"])}) for row in rows]  # type: ignore[arg-type]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{self.path / 'results.csv'} can't be read: {error}") from None
@@ -71,29 +75,33 @@ class Run:
         return found
 
     def part(self, name: str) -> ImageSet | None:
-        """The images of a part of the run's split, held against the checksum that the run wrote of it."""
-        config = self.config
+        """The images of a part of the run's split, held against the hashes that the run wrote of them."""
+        config, kept = self.config, self._split()
+        if f"{name}_rows" not in kept:
+            return None
+        rows = kept[f"{name}_rows"]
         data = sources.load(config.source)
-        with np.load(self.path / "state" / "split.npz", allow_pickle=False) as kept:
-            if f"{name}_rows" not in kept:
-                return None
-            rows, prints = kept[f"{name}_rows"], kept[f"{name}_prints"]
-        if rows.max() >= len(data):
-            raise RunError(f"{config.source} has changed since {self.path} was trained: {len(data)} images")
-        part = data.take(rows)
-        if not np.array_equal(part.fingerprints(), prints):
-            raise RunError(f"{config.source} has changed since {self.path} was trained: other images")
+        part = data.take(rows) if rows.max() < len(data) else None
+        if part is None or not np.array_equal(part.fingerprints(), kept[f"{name}_prints"]):
+            raise RunError(f"{config.source} has changed since {self.path} was trained", "give --data SOURCE")
         return part
 
     def seen(self, data: ImageSet) -> dict[str, int]:
         """How many of some images the run was trained on (`train`) and chosen on (`val`)."""
-        path = self.path / "state" / "split.npz"
-        if not path.is_file():
+        if not (self.path / "state" / "split.npz").is_file():
             return {}
-        prints = data.fingerprints()
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: int(np.isin(prints, kept[f"{name}_prints"]).sum())
-                    for name in ("train", "val") if f"{name}_prints" in kept}  # fmt: skip
+        prints, kept = data.fingerprints(), self._split()
+        named = {name: kept[f"{name}_prints"] for name in ("train", "val") if f"{name}_prints" in kept}
+        return {name: int(np.isin(prints, known).sum()) for name, known in named.items()}
+
+    def _split(self) -> dict[str, Any]:
+        """The rows of each part, and the hashes of their images."""
+        path = self.path / "state" / "split.npz"
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+                return dict(kept)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
+            raise RunError(f"{path} can't be read: {type(error).__name__}") from None
 
 
 def _number(text: str | None) -> float | None:
@@ -112,14 +120,13 @@ def folder(project: Path, name: str | None) -> Path:
         ConfigError: if the name is taken or would leave the project.
         RunError: if the directory can't be made.
     """
+    if name is not None:
+        check_name(name)
     try:
         project.mkdir(parents=True, exist_ok=True)
         if name is not None:
-            path = project / files.check_name(name, "the run's name")
-            if name == "last":
-                raise ConfigError("a run can't be named 'last'", "that word means the newest run")
-            path.mkdir()
-            return path
+            (project / name).mkdir()
+            return project / name
         for i in range(1, 1_000_000):
             path = project / ("train" if i == 1 else f"train{i}")
             try:
@@ -128,11 +135,23 @@ def folder(project: Path, name: str | None) -> Path:
                 continue
             return path
     except FileExistsError:
-        taken = project if name is None or not project.is_dir() else project / name
-        raise ConfigError(f"{taken} exists already", "give another --name, or none") from None
+        if name is None or not project.is_dir():
+            raise ConfigError(f"{project} is no folder", "give another one with --project") from None
+        raise ConfigError(f"{project / name} exists already", "give another --name, or none") from None
     except OSError as error:
         raise RunError(f"can't write into {project}: {error.strerror}", "give another folder with --project") from None
     raise RunError(f"{project} is full of runs")
+
+
+def check_name(name: str) -> None:
+    """Make sure that a run can have this name.
+
+    Raises:
+        ConfigError: if it would leave its folder, or is `last`.
+    """
+    files.check_name(name, "the run's name")
+    if name == "last":
+        raise ConfigError("a run can't be named 'last'", "that word means the newest run")
 
 
 def find(name: str, project: Path) -> Run:
@@ -163,12 +182,12 @@ def find(name: str, project: Path) -> Run:
 
 def members(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds, else the run itself."""
-    if (run.path / "summary.json").is_file():
-        return [
-            Run(p.parent)
-            for p in sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
-        ]
-    return [run]
+    if not (run.path / "summary.json").is_file():
+        return [run]
+    found = sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
+    if not found:
+        raise RunError(f"{run.path} holds none of the runs that its summary.json names")
+    return [Run(p.parent) for p in found]
 
 
 def single(run: Run) -> Run:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from kilonet import world
 from kilonet.batches import LoaderOrder, Order, Resident, SeededOrder
 from kilonet.engines import torch as engine
+from kilonet.errors import RunError
 from kilonet.models import Classifier, adopt
 from kilonet.optimizers import optimizer
 
@@ -105,6 +106,9 @@ def epochs(
         data: the training part, and the validation part if there is one.
         training: the settings.
         watch: told, after each step, how many images of the epoch are done and their mean loss.
+
+    Raises:
+        RunError: if the loss is no finite number any more.
     """
     device = world.device(training.device)
     world.set_threads(training.threads)
@@ -122,6 +126,8 @@ def epochs(
         rows = order.epoch()
         of_epoch = rates[epoch * steps : (epoch + 1) * steps]
         train_loss = engine.train_epoch(model, update, train, rows, training.batch_size, of_epoch, watch)
+        if not math.isfinite(train_loss):
+            raise RunError(f"the training went wrong in epoch {epoch + 1}: its loss is {train_loss}", "lower --lr")
         val_loss, val_accuracy = (None, None) if val is None else validate(model, val, training.val_batch_size)
         seconds = time.perf_counter() - start
         yield Epoch(epoch + 1, train_loss, val_loss, val_accuracy, of_epoch[-1], seconds)

@@ -29,6 +29,8 @@ def load(source: str | Path) -> ImageSet:
         FetchError: for data that could not be had from the network.
     """
     name = str(source)
+    if not name:
+        raise DataError("unknown source ''", nearest(name, known()))
     if isinstance(source, str) and name in bundled.SOURCES:
         return bundled.load(name)
     if isinstance(source, str) and name in named.SOURCES:
@@ -49,7 +51,7 @@ def _from_path(path: Path) -> ImageSet:
         shown = printable(str(path))
         if path.suffix or len(path.parts) > 1:
             raise DataError(f"no such file or folder: {shown}")
-        raise DataError(f"unknown source {shown!r}", f"{nearest(str(path), known())}; or give a path, or openml:NAME")
+        raise DataError(f"unknown source {shown!r}", f"{nearest(str(path), known())} Paths and openml:NAME do, too")
     path = path.resolve()
     if path.is_dir():
         return _from_folder(path)

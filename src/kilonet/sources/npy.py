@@ -44,7 +44,7 @@ def load_pair(path: Path) -> ImageSet:
     """
     pair = pairs.partner(path)
     if pair is None:
-        _read(path)
+        read(path)
         raise DataError(
             f"can't find the other half of {path}", "name them images.npy and labels.npy, or x.npy and y.npy"
         )
@@ -61,12 +61,12 @@ def load_npz(path: Path) -> ImageSet:
 
 
 def _load_pair(pair: pairs.Pair) -> ImageSet:
-    return from_arrays(_read(pair.images), _read(pair.labels), origin=str(pair.images))
+    return from_arrays(read(pair.images), read(pair.labels), origin=str(pair.images))
 
 
 def _decode(train: pairs.Pair, test: pairs.Pair, origin: str) -> ImageSet:
-    images = [_read(train.images), _read(test.images)]
-    labels = [_read(train.labels), _read(test.labels)]
+    images = [read(train.images), read(test.images)]
+    labels = [read(train.labels), read(test.labels)]
     return _join(images, labels, origin, has_test=True)
 
 
@@ -84,7 +84,12 @@ def _join(
     return from_arrays(joined, all_labels, origin=origin, test_from=test_from, classes=classes)
 
 
-def _read(path: Path) -> NDArray[Any]:
+def read(path: Path) -> NDArray[Any]:
+    """The array in an `.npy` file, memory-mapped.
+
+    Raises:
+        DataError: for a file that is none, or holds objects or a single value.
+    """
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, OSError) as error:
