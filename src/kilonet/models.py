@@ -119,11 +119,11 @@ def _tutorial_cnn(shape: Shape, classes: int) -> nn.Module:
     pool = height if height == width else (height, width)
     return nn.Sequential(
         nn.Conv2d(channels, 16, kernel_size=3, stride=2, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(16, 16, kernel_size=3, stride=2, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(16, classes, kernel_size=3, stride=2, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.AvgPool2d(pool),
         nn.Flatten(),
     )
@@ -137,14 +137,14 @@ def _kilo(widths: tuple[int, int, int], shape: Shape, classes: int) -> nn.Module
     return nn.Sequential(
         nn.Conv2d(channels, first, 5, stride=stride, padding=2, bias=False),
         nn.BatchNorm2d(first),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(first, second, 3, padding=1, bias=False),
         nn.BatchNorm2d(second),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         *([nn.MaxPool2d(2)] if min(height, width) >= 4 else []),
         nn.Conv2d(second, third, 3, padding=1, bias=False),
         nn.BatchNorm2d(third),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.AdaptiveMaxPool2d(1),
         nn.Flatten(),
         nn.Linear(third, classes),
