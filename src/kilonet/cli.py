@@ -358,7 +358,7 @@ def _chosen(
     """The config that the flags ask for."""
     from kilonet.models import is_file
 
-    if source is not None and not _is_known(source) and Path(source).expanduser().exists():
+    if source and not _is_known(source) and Path(source).expanduser().exists():
         source = str(Path(source).expanduser().resolve())
     given = {"source": source, "model": model, "preset": preset, "split": split, "seeds": seeds}
     settings = {key: value for key, value in given.items() if value is not None}
