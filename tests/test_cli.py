@@ -82,6 +82,15 @@ def test_weights_name_nothing_but_the_model(trained: Path) -> None:
     assert list(described) == sorted(described)
 
 
+def test_the_best_epochs_weights_are_measured(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("train", "digits", "--model", "linear", "--lr", "3", "--epochs", "8", "--name", "jumpy")
+    measured = spoken(capsys, *words)["val"]["accuracy"]
+    rows = list(csv.DictReader((home / "runs" / "jumpy" / "results.csv").read_text().splitlines()))
+    accuracies = [float(row["val_accuracy"]) for row in rows]
+    assert accuracies[-1] < max(accuracies)
+    assert measured == max(accuracies)
+
+
 def test_equal_runs_give_equal_bytes(trained: Path, home: Path) -> None:
     assert run("train", "--config", str(trained / "config.toml"), "--name", "again") == 0
     for name in ("best", "last"):

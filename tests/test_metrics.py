@@ -42,6 +42,12 @@ def test_calibration_error_by_hand() -> None:
     assert metrics.calibration_error(probabilities, labels) == pytest.approx(expected)
 
 
+def test_calibration_error_keeps_neighbouring_bins_apart() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.9, 0.1]])
+    expected = 0.95 * 0.5 + 0.1 * 0.5
+    assert metrics.calibration_error(probabilities, np.array([1, 0])) == pytest.approx(expected)
+
+
 def test_calibration_error_of_the_calibrated_is_small() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(0.5, 1, 200_000)
