@@ -201,27 +201,27 @@ def evaluate(
 
     target = files.check_picture_target(show) if show else None
     found = rundir.find(run, project)
-    measured = {}
-    for member in rundir.members(found) if found.weights is None else [found]:
-        report, images, what = measure(member, data, model)
-        measured[member.path.name] = report
-        title = f"{files.printable(str(found.weights or member.path))}, {what}"
+    members = rundir.members(found)
+    if members != [found]:
         if target:
-            plots.save(plots.confusion(report, images.classes, title), target)
-        document = {
-            "run": str(member.path), "measured": what, **report.figures(), "ece": report.ece, "notes": report.notes,
-            "classes": [asdict(score) for score in report.classes], "confusion": report.confusion.tolist(),
-            "mistakes": [
-                {"row": int(report.rows[i]), "true": images.classes[report.labels[i]],
-                 "predicted": images.classes[report.predicted[i]],
-                 "probability": float(report.probabilities[i, report.predicted[i]])}
-                for i in report.worst()
-            ],
-        }  # fmt: skip
-        if len(rundir.members(found)) == 1 or found.weights is not None:
-            _out(document, json, lambda report=report, title=title: display.report(report, title))
-            return
-    _report_members(found, measured, json)
+            raise ConfigError("--show draws one run, not several seeds", f"name one, such as {members[0].path}")
+        _report_members(found, {member.path.name: measure(member, data, model)[0] for member in members}, json)
+        return
+    report, images, what = measure(found, data, model)
+    title = f"{files.printable(str(found.weights or found.path))}, {what}"
+    if target:
+        plots.save(plots.confusion(report, images.classes, title), target)
+    document = {
+        "run": str(found.path), "measured": what, **report.figures(), "ece": report.ece, "notes": report.notes,
+        "classes": [asdict(score) for score in report.classes], "confusion": report.confusion.tolist(),
+        "mistakes": [
+            {"row": int(report.rows[i]), "true": images.classes[report.labels[i]],
+             "predicted": images.classes[report.predicted[i]],
+             "probability": float(report.probabilities[i, report.predicted[i]])}
+            for i in report.worst()
+        ],
+    }  # fmt: skip
+    _out(document, json, lambda: display.report(report, title))
 
 
 @app.command
@@ -296,11 +296,7 @@ def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, js
         display.table(list(listed[0]), [list(row.values()) for row in listed])
         display.line(f"\nfigure    {target}")
 
-    _out(
-        {"figure": str(target), "runs": listed},
-        json,
-        tell,
-    )
+    _out({"figure": str(target), "runs": listed}, json, tell)
 
 
 @app.command

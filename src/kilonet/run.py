@@ -86,7 +86,7 @@ def train(made: Plan, path: Path, watch: Callable[[Epoch | None, int, float], No
         files.write(path / "results.csv", results_csv(records))
         watch(record, 0, 0.0)
     run = Run(path)
-    _measure(run, splits, run.model(config.model if is_file(config.model) else None), len(records), start)
+    _measure(run, made, len(records), start)
     plots.save(
         plots.curves(History(records, path.name), f"{config.model} on {_short(config.source)}"),
         path / "curves.png",
@@ -111,9 +111,10 @@ def _write_plan(made: Plan, path: Path) -> None:
     files.write(path / "state" / "split.npz", npz(kept))
 
 
-def _measure(run: Run, splits: Splits, model: Classifier, count: int, start: float) -> None:
+def _measure(run: Run, made: Plan, count: int, start: float) -> None:
     """Measure the chosen weights, write the figures, and read the test part, for the only time."""
-    config = run.config
+    config, splits = made.config, made.splits
+    model = run.model(config.model if is_file(config.model) else None)
     reports = {
         name: evaluate(model, part, config.training.val_batch_size)
         for name, part in (("val", splits.val), ("test", splits.test))

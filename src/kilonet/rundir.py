@@ -182,7 +182,7 @@ def find(name: str, project: Path) -> Run:
 
 def members(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds, else the run itself."""
-    if not (run.path / "summary.json").is_file():
+    if run.weights is not None or not (run.path / "summary.json").is_file():
         return [run]
     found = sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
     if not found:
@@ -196,9 +196,9 @@ def single(run: Run) -> Run:
     Raises:
         RunError: if it is a directory of several seeds.
     """
-    if run.weights is None and (run.path / "summary.json").is_file():
-        names = [member.path.name for member in members(run)]
-        raise RunError(f"{run.path} holds {len(names)} runs", f"name one, such as {run.path / names[0]}")
+    inside = members(run)
+    if inside != [run]:
+        raise RunError(f"{run.path} holds {len(inside)} runs", f"name one, such as {inside[0].path}")
     return run
 
 

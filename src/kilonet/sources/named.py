@@ -124,9 +124,9 @@ SOURCES = {
 def load(name: str) -> ImageSet:
     """A well-known data set, from the nearest place that has it.
 
-    Looked for in `$KILONET_DATA/NAME`, the cache, `/usr/share/datasets/NAME` and `data/` under the working
-    directory and the home directory (torchvision's layout); else fetched from OpenML, or from scikit-learn's
-    cache of it.
+    Looked for in `$KILONET_DATA/NAME`, `/usr/share/datasets/NAME` and `data/` under the working directory and the
+    home directory (torchvision's layout), then in the cache of what was fetched; else fetched from OpenML, or
+    from scikit-learn's cache of it.
 
     Raises:
         DataError: if what was found is not the known data.
