@@ -139,14 +139,18 @@ def to_classes(
 
 
 def _named(labels: NDArray[Any], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    texts = [label.decode(errors="replace") if isinstance(label, bytes) else label for label in labels.tolist()]
-    for row, text in enumerate(texts):
+    """Text as indices into its names; of equal texts, which may be millions, one alone becomes a Python object."""
+    values, where = (labels, None) if labels.dtype.kind == "O" else np.unique(labels, return_inverse=True)
+    texts = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values.tolist()]
+    for at, text in enumerate(texts):
         if text is None or text != text or not str(text).strip():
+            row = at if where is None else int(np.argmax(where == at))
             raise DataError(f"{origin}: the label in row {row} is missing")
     texts = [printable(str(text).strip()) for text in texts]
     names = tuple(sorted(set(texts), key=natural))
     index = {name: i for i, name in enumerate(names)}
-    return np.array([index[text] for text in texts], np.int64), names
+    indices = np.array([index[text] for text in texts], np.int64)
+    return (indices if where is None else indices[where]), names
 
 
 def _numbered(labels: NDArray[np.int64], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -162,9 +166,10 @@ def _numbered(labels: NDArray[np.int64], origin: str) -> tuple[NDArray[np.int64]
     return indices.astype(np.int64), tuple(str(n) for n in numbers)
 
 
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key in which numbers inside a text count as numbers: 2 before 10."""
-    parts = re.split(r"([0-9]+)", text)
+def natural(text: str) -> tuple[tuple[int, int, str, str], ...]:
+    """A sort key in which numbers inside a text count as numbers, of any length: 2 before 10."""
     return tuple(
-        (0, int(part), part) if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts if part
+        (0, len(number := part.lstrip("0")), number, part) if part.isdecimal() and part.isascii() else (1, 0, part, "")
+        for part in re.split(r"([0-9]+)", text)
+        if part
     )

@@ -5,7 +5,9 @@ KilonetError          anything Kilonet refuses, in one line, with a hint where t
 ├── DataError         a source, file or array that is not the image data it should be
 │   └── FetchError    data that could not be had from the network
 ├── ModelError        a model that is unknown, does not import or does not fit the data
-└── RunError          a run directory or weight file that is not one
+└── RunError          a run directory or weight file that is not one, or a run that can't go on
+    └── DivergedError a training whose loss is no finite number any more
+Interrupted           a training stopped by Ctrl-C or SIGTERM, saved; a KeyboardInterrupt
 """
 
 from __future__ import annotations
@@ -26,12 +28,19 @@ class KilonetError(Exception):
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
+        message = _line(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = None if hint is None else _line(hint)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message} ({self.hint})"
+
+
+def _line(text: str, most: int = 400) -> str:
+    """A text as one line that a terminal can show, its middle left out if it is long: it may quote what was given."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= most else f"{line[: most - 100]} … {line[-90:]}"
 
 
 class ConfigError(KilonetError):
@@ -51,7 +60,35 @@ class ModelError(KilonetError):
 
 
 class RunError(KilonetError):
-    """A run directory or weight file that is not one."""
+    """A run directory or weight file that is not one, or a run that can't go on."""
+
+
+class DivergedError(RunError):
+    """A training whose loss is no finite number any more.
+
+    Attributes:
+        epoch: the epoch, from 1.
+        step: the step in it, from 1, or None if it was the validation after it.
+        loss: what the loss was, in nats.
+    """
+
+    def __init__(self, epoch: int, step: int | None, loss: float) -> None:
+        where = f"epoch {epoch}, step {step}" if step else f"the validation after epoch {epoch}"
+        super().__init__(f"the training went wrong in {where}: its loss is {loss}", "lower --lr")
+        self.epoch, self.step, self.loss = epoch, step, loss
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training stopped by Ctrl-C or SIGTERM, between two steps, and saved.
+
+    Attributes:
+        message: one line: where it stopped.
+        hint: one line: how to go on.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -14,37 +15,92 @@ from kilonet.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_UNFINISHED = ".part"
 
-def write(path: Path, content: bytes | str) -> None:
-    """Write a whole file or none: beside the target, flushed to the disk, then renamed onto it."""
+
+def write(path: Path, content: bytes | str, keep: Path | None = None) -> None:
+    """Write a whole file or none: beside the target, flushed to the disk, then renamed onto it.
+
+    Args:
+        path: the target.
+        content: what it shall hold.
+        keep: where the target that there was is kept, instead of being replaced.
+
+    Raises:
+        OSError: with the target as its file name, if it can't be written; the target is as it was then.
+    """
     data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary: Path | None = None
     try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
+        temporary.chmod(0o666 & ~_umask())
+        if keep is not None:
+            with suppress(FileNotFoundError):
+                path.replace(keep)
+        temporary.replace(path)
+        _flush_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Remove what `write` left in a folder when it was killed; nobody else may be writing there."""
+    for file in folder.glob(f".*{_UNFINISHED}"):
+        with suppress(OSError):
+            file.unlink()
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the target's place once it is full; on an error it vanishes."""
+def whole_folder(target: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A new folder to fill, which takes the target's place once it is full; on an error it vanishes.
+
+    Raises:
+        FileExistsError: if the target is there and not to be replaced; of several that ask at once, one gets it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_UNFINISHED))
     try:
         yield building
-        if target.exists():
+        building.chmod(0o777 & ~_umask())
+        if replace and target.exists():
             shutil.rmtree(target)
-        building.rename(target)
+        _rename_new(building, target)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _rename_new(folder: Path, target: Path) -> None:
+    """Rename a folder that is not empty to a name that must be free."""
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, "exists already", str(target))
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, "exists already", str(target)) from None
+        raise
+    _flush_folder(target.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have a folder's entries on the disk, too, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def check_name(name: str, what: str) -> str:
@@ -73,6 +129,11 @@ def check_picture_target(path: Path) -> Path:
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(f"can't write {path}", f"{path.parent} has to be a folder that you may write to")
     return path
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder once every link on its way is followed."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,30 +17,40 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_PIXELS = 100_000_000
-"""Pictures that declare more than this are refused unread."""
+MAX_PIXELS = 25_000_000
+"""Pictures that declare more than this are refused unread: reading one takes up to 16 bytes a pixel, and a second."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+"""What is read, by Pillow's names: no format that a program of its own is started for, as for PostScript."""
+_MAX_SCANS = 100
+"""A progressive JPEG has ten or so; each goes over the whole picture, however few bytes it has."""
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture as uint8, (H, W) if it is grey, (H, W, 3) if it is coloured.
 
-    It is turned as its EXIF data says; what is transparent shows white paper; 16 bits are cut to 8.
+    It is turned as its EXIF data says; what is transparent shows white paper; 16 bits are cut to 8; of several
+    frames the first counts.
 
     Raises:
-        DataError: for a file that is missing, no picture, damaged, or too large.
+        DataError: for a file that is missing, no picture of a format that is read, damaged, or too large.
     """
     name = printable(str(path))
     try:
+        if not path.is_file():
+            raise DataError(_what_it_is(path, name))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"{name} has {image.width}x{image.height} pixels: more than {MAX_PIXELS:,}")
-                return _to_array(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise DataError(f"no such picture: {name}") from None
-    except IsADirectoryError:
-        raise DataError(f"{name} is a folder: expected a picture") from None
+                    raise DataError(
+                        f"{name} has {image.width}x{image.height} pixels: more than {MAX_PIXELS:,}",
+                        "make it smaller first",
+                    )
+                if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
+                    raise DataError(f"{name} is no picture that can be read: more than {_MAX_SCANS} scans")
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_array(image)
     except DataError:
         raise
     except Exception as error:
@@ -47,16 +58,30 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{name} is no picture that can be read: {reason}") from None
 
 
+def _what_it_is(path: Path, name: str) -> str:
+    if path.is_dir():
+        return f"{name} is a folder: expected a picture"
+    return f"{name} is a pipe or a device: expected a picture" if path.exists() else f"no such picture: {name}"
+
+
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image, np.float64)
-        scale = 257 if values.max(initial=0) > 255 else 1
-        return np.clip(np.rint(values / scale), 0, 255).astype(np.uint8)
+        return _to_bytes(np.array(image, np.float32))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     elif image.mode in ("1", "L"):
         return np.array(image.convert("L"))
     pixels = np.array(image.convert("RGB"))
-    grey = (pixels == pixels[..., :1]).all()
-    return np.ascontiguousarray(pixels[..., 0]) if grey else pixels
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    grey = np.array_equal(red, green) and np.array_equal(red, blue)
+    return np.ascontiguousarray(red) if grey else pixels
+
+
+def _to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Values from 0 to 255, or from 0 to 65,535, as bytes; float32 holds all of these exactly."""
+    if not np.isfinite(values).all():
+        raise ValueError("some of its values are no numbers")
+    if values.max(initial=0) > 255:
+        values /= 257
+    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)

@@ -17,7 +17,7 @@ from kilonet.metrics import log_softmax
 from kilonet.models import size_text
 from kilonet.pictures import read_picture
 from kilonet.preprocess import prepare
-from kilonet.sources import npy
+from kilonet.sources import npyfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +107,11 @@ class Predictor:
         """The images in a `.npy` file, which has to hold what the model takes."""
         if not path.is_file():
             raise DataError(f"no such file: {printable(str(path))}")
-        array = npy.read(path)
+        array = npyfile.read(path)
         if array.ndim == 2 and array.shape == self.model.shape[1:]:
             array = array[None]
+        if array.size == 0:
+            raise DataError(f"{printable(str(path))} holds no images")
         images = from_arrays(array, np.zeros(len(array), np.int64), origin=str(path)).images
         if images.shape[1:] != self.model.shape:
             shape = size_text(images.shape[1:])

@@ -55,12 +55,13 @@ def _centred(ink: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     low, high = float(np.percentile(ink, 5)), float(ink.max())
     if high - low < 16:
         return np.zeros((height, width), np.uint8)
-    stretched = np.clip((ink.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
-    rows, columns = np.nonzero(stretched > 64)
-    box = stretched[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    shades = np.clip((np.arange(256, dtype=np.float32) - low) * (255 / (high - low)), 0, 255)
+    inked = (shades > 64)[ink]
+    rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
+    box = np.rint(shades).astype(np.uint8)[ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]]
     scale = min(height * 20 / 28 / box.shape[0], width * 20 / 28 / box.shape[1])
     size = max(1, round(box.shape[0] * scale)), max(1, round(box.shape[1] * scale))
-    small = _resized(np.rint(box).astype(np.uint8), *size)
+    small = _resized(box, *size)
     centre = ndimage.center_of_mass(small)
     top = int(np.clip(round((height - 1) / 2 - centre[0]), 0, height - size[0]))
     left = int(np.clip(round((width - 1) / 2 - centre[1]), 0, width - size[1]))

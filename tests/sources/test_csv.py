@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 import kilonet as kn
+from fuzz.guard import frugal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,3 +163,50 @@ def test_damaged_gzip_is_refused(tmp_path: Path, squares: NDArray[np.uint8]) -> 
     path.write_bytes(gzip.compress("\n".join(rows(squares, DIGITS)).encode())[:-20])
     with pytest.raises(kn.DataError, match="no CSV file that can be read"):
         kn.load(path)
+
+
+@pytest.mark.parametrize("times", [1, 160], ids=["64-MB", "10-GB"])
+@pytest.mark.parametrize("head", [b"", b"label,a,b,c,d\n", b"a,b,c,d,e"], ids=["rows", "header", "one-line"])
+def test_a_bomb_is_refused_by_its_true_size(tmp_path: Path, times: int, head: bytes) -> None:
+    member = b"1,0,0,0,0\n" * (64 * 2**20 // 10) if head[-1:] in (b"", b"\n") else b"a" * 64 * 2**20
+    (tmp_path / "some.csv.gz").write_bytes(gzip.compress(head) + gzip.compress(member, 1) * times)
+    with frugal(), pytest.raises(kn.DataError, match=r"at most .* are believed|field larger than"):
+        kn.load(tmp_path / "some.csv.gz")
+
+
+def test_other_packings_are_not_opened(tmp_path: Path, squares: NDArray[np.uint8]) -> None:
+    """What begins as a table and ends as a zip archive is read as the table that it begins as."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("some.csv", "\n".join(rows(squares, DIGITS)))
+    (tmp_path / "some.csv.zip").write_bytes(b"1,2,3,4,5\n" + packed.getvalue())
+    with pytest.raises(kn.DataError, match="no CSV file that can be read"):
+        kn.load(tmp_path / "some.csv.zip")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path, squares: NDArray[np.uint8]) -> None:
+    lines = [",".join([*(f"p{i}" for i in range(9)), "label"]), *rows(squares, DIGITS, "last")]
+    (tmp_path / "some.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert np.array_equal(kn.load(tmp_path / "some.csv").images[:, 0], squares)
+    (tmp_path / "some.csv").write_text(
+        "\n".join([lines[0].replace("p0", "label", 1)[:-6] + ",p0", *rows(squares, DIGITS)]), encoding="utf-8-sig"
+    )
+    assert kn.load(tmp_path / "some.csv").classes == ("1", "3", "4", "5")
+
+
+@pytest.mark.parametrize("columns", [65_538, 3_000_000])
+def test_more_columns_than_pixels_are_refused_at_once(tmp_path: Path, columns: int) -> None:
+    (tmp_path / "some.csv").write_text(("0," * (columns - 1) + "0\n") * 2)
+    with frugal(), pytest.raises(kn.DataError, match=f"has {columns:,} columns"):
+        kn.load(tmp_path / "some.csv")
+
+
+def test_numbers_in_names_may_be_of_any_length(tmp_path: Path, squares: NDArray[np.uint8]) -> None:
+    labels = ["c" + "9" * 5000, "c2", "c" + "9" * 4999, "c2", "c010", "c2"]
+    assert load_csv(tmp_path, rows(squares, labels)).classes == ("c2", "c010", labels[2], labels[0])
+
+
+def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "some.csv")
+    with frugal(), pytest.raises(kn.DataError, match="a pipe or a device"):
+        kn.load(tmp_path / "some.csv")

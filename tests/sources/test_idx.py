@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import kilonet as kn
+from fuzz.guard import frugal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,3 +185,84 @@ def test_wider_types_are_read_big_endian(tmp_path: Path, pixels: NDArray[np.uint
     head = bytes([0, 0, 0x0C, 3]) + struct.pack(">iii", *pixels.shape)
     path.write_bytes(head + pixels.astype(">i4").tobytes())
     assert np.array_equal(kn.load(path).images, pixels[:, None])
+
+
+def bomb(path: Path, head: bytes, zeros: int = 64 << 20, times: int = 160) -> Path:
+    """A gzip file of some bytes and then very many zeros, 10 GB if not said otherwise, in about 10 MB."""
+    path.write_bytes(gzip.compress(head) + gzip.compress(bytes(zeros), 1) * times)
+    return path
+
+
+@pytest.mark.parametrize("times", [1, 160], ids=["64-MB", "10-GB"])
+def test_a_bomb_is_refused_by_the_size_that_it_declares(tmp_path: Path, labels: NDArray[np.uint8], times: int) -> None:
+    path = write_pair(tmp_path, np.zeros((0, 0, 0), np.uint8), labels, packed=True)
+    bomb(path, struct.pack(">HBBIII", 0, 8, 3, 1 << 16, 1 << 10, times), times=times)
+    with frugal(), pytest.raises(kn.DataError, match=r"at most .* are believed"):
+        kn.load(path)
+
+
+def test_a_bomb_is_refused_by_its_true_size(
+    tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> None:
+    path = bomb(write_pair(tmp_path, pixels, labels, packed=True), idx(pixels))
+    with frugal(), pytest.raises(kn.DataError, match="longer than the 240 bytes"):
+        kn.load(path)
+
+
+def test_large_data_is_no_bomb(tmp_path: Path) -> None:
+    """Twenty million bytes of images that hardly any file packs better, and of labels in class order."""
+    pixels = np.zeros((25_000, 28, 28), np.uint8)
+    pixels[:, 4:24, 14] = np.random.default_rng(0).integers(0, 256, (25_000, 20))
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 2500)
+    path = write(tmp_path / f"{NAMES['train'].format('images', 3)}.gz", gzip.compress(idx(pixels), 1))
+    write(tmp_path / f"{NAMES['train'].format('labels', 1)}.gz", gzip.compress(idx(labels), 1))
+    with frugal():
+        assert np.array_equal(kn.load(path).images, pixels[:, None])
+
+
+@pytest.mark.parametrize("outside", ["images", "labels", "both"])
+def test_links_do_not_lead_out_of_a_folder(
+    tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], outside: str
+) -> None:
+    images = write_pair(tmp_path / "elsewhere", pixels, labels)
+    inside = write_pair(tmp_path / "inside", pixels, labels)
+    for name, path in (("images", inside), ("labels", inside.with_name(NAMES["train"].format("labels", 1)))):
+        if outside in (name, "both"):
+            path.unlink()
+            path.symlink_to(images.with_name(path.name))
+    with frugal(), pytest.raises(kn.DataError, match=r"no images with their labels|holds no pictures"):
+        kn.load(tmp_path / "inside")
+    if outside == "labels":
+        with frugal(), pytest.raises(kn.DataError, match="other half"):
+            kn.load(inside)
+
+
+def test_links_may_lead_out_of_the_folder_of_a_well_known_set(
+    tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    for part in ("train", "test"):
+        for path in (write_pair(tmp_path / "elsewhere", pixels, labels, part)).parent.iterdir():
+            (tmp_path / "data" / "mnist" / path.name).unlink(missing_ok=True)
+            (tmp_path / "data" / "mnist" / path.name).symlink_to(path)
+    monkeypatch.setenv("KILONET_DATA", str(tmp_path / "data"))
+    with frugal(), pytest.raises(kn.DataError, match="not the known data"):
+        kn.load("mnist")
+
+
+@pytest.mark.parametrize("piped", ["images", "labels"])
+def test_nobody_waits_for_a_pipe(
+    tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], piped: str
+) -> None:
+    images = write_pair(tmp_path, pixels, labels)
+    pipe = next(tmp_path.glob(f"*{piped}*"))
+    pipe.unlink()
+    os.mkfifo(pipe)
+    for path in (images, tmp_path, pipe):
+        with frugal(), pytest.raises(kn.DataError):
+            kn.load(path)
+
+
+def test_a_device_is_no_source() -> None:
+    with frugal(), pytest.raises(kn.DataError, match="a pipe or a device"):
+        kn.load("/dev/zero")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import os
+import struct
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 import kilonet as kn
+from fuzz.guard import frugal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -268,3 +272,164 @@ def test_npz_under_the_name_of_npy_is_refused(
 def test_arrays_that_are_no_images_are_refused(images: Any) -> None:
     with pytest.raises(kn.DataError, match=r"images of shape|no images"):
         kn.from_arrays(images, [0, 1][: np.size(images)])
+
+
+def npy(header: str, body: bytes = b"", version: bytes = b"\1\0", length: int | None = None) -> bytes:
+    """An `.npy` file with any header, written without NumPy."""
+    length = len(header) if length is None else length
+    return b"\x93NUMPY" + version + struct.pack("<H" if version == b"\1\0" else "<I", length) + header.encode() + body
+
+
+def described(shape: str, dtype: str = "'|u1'") -> str:
+    return f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+HOSTILE = {
+    "no-literal": npy("{'descr"),
+    "open-bracket": npy("{(" * 40),
+    "unprintable": npy(described("(12,)").replace("shape", "sh\x13ape'\x13")),
+    "nested": npy("[" * 3000),
+    "null": npy("\0"),
+    "python-2": npy(described("(12L, 4L, 5L)"), b"a" * 239),
+    "long": npy(described("(12, 4, 5)") + " " * 60_000, bytes(240)),
+    "longer": npy(described("(12, 4, 5)"), bytes(240), b"\2\0", 2**32 - 1),
+    "version-3": npy(described("(12, 4, 5)"), bytes(240), b"\3\0"),
+    "objects": npy(described("(12, 4, 5)", "'|O'"), b"\x80\x04]."),
+    "objects-inside": npy(described("(12,)", "[('a', '|O')]"), b"\x80\x04]."),
+    "structured": npy(described("(12, 4, 5)", "[('a', '|u1'), ('b', '|u1')]"), bytes(480)),
+    "subarray": npy(described("(1,)", "('|u1', (100000, 100000))"), bytes(9)),
+    "nothing-each": npy(described("(1099511627776, 1, 1)", "'|S0'")),
+    "void": npy(described("(12, 4, 5)", "'|V1'"), bytes(240)),
+    "huge": npy(described("(2147483647, 28, 28)"), bytes(240)),
+    "huger": npy(described("(9223372036854775808, 4, 5)"), bytes(240)),
+    "wraps-around": npy(described("(4294967296, 4294967296)"), bytes(240)),
+    "below-0": npy(described("(-12, -4, 5)"), bytes(240)),
+    "truth": npy(described("(True, 4, 5)"), bytes(240)),
+    "many": npy(described("(" + "1, " * 100 + ")"), bytes(1)),
+    "short": npy(described("(12, 4, 5)"), bytes(239)),
+    "more": npy(described("(12, 4, 5)"), bytes(241)),
+    "no-columns": npy(described("(12, 4, 0)")),
+    "none-of-many": npy(described("(1099511627776, 0, 4)")),
+    "text": npy(described("(12, 4, 5)", "'<U1'"), b"\xff\xff\xff\xff" * 240),
+}
+
+
+@pytest.mark.parametrize("name", ["some.npz", "images.npy", "labels.npy"])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_header_is_refused(tmp_path: Path, pixels: NDArray[np.uint8], case: str, name: str) -> None:
+    np.save(tmp_path / "images.npy", pixels)
+    np.save(tmp_path / "labels.npy", np.arange(12) % 3)
+    (tmp_path / name).write_bytes(HOSTILE[case])
+    if name == "some.npz":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.write(tmp_path / "labels.npy", "labels.npy")
+            archive.writestr("images.npy", HOSTILE[case])
+    with frugal(), pytest.raises(kn.DataError) as raised:
+        kn.load(tmp_path / name)
+    assert raised.value.message.isprintable()
+    assert len(raised.value.message) < 500
+
+
+@pytest.mark.parametrize("part", ["labels", "classes"])
+@pytest.mark.parametrize("order", "<>")
+def test_text_beyond_the_last_character_is_refused(
+    tmp_path: Path, pixels: NDArray[np.uint8], part: str, order: str
+) -> None:
+    broken = np.full((12, 2), 0x110000, f"{order}u4").view(f"{order}U2")[:, 0]
+    with pytest.raises(kn.DataError, match="holds no characters"):
+        load_npz(tmp_path, **{"images": pixels, "labels": np.arange(12) % 3, part: broken})
+
+
+def test_members_that_are_no_arrays_are_passed_over_or_refused(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
+    np.savez(tmp_path / "some.npz", images=pixels, labels=np.arange(12) % 3)
+    with zipfile.ZipFile(tmp_path / "some.npz", "a") as archive:
+        archive.writestr("note.txt", "hello")
+    assert len(kn.load(tmp_path / "some.npz")) == 12
+    with zipfile.ZipFile(tmp_path / "some.npz", "w") as archive:
+        archive.writestr("images", "hello")
+        archive.writestr("labels", "hello")
+    with pytest.raises(kn.DataError, match=r"no \.npz file"):
+        kn.load(tmp_path / "some.npz")
+
+
+def test_names_of_members_are_shown_without_control_characters(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "some.npz", "w") as archive:
+        archive.writestr("a\x1b[31m\n" + "b" * 5000, "hello")
+    with pytest.raises(kn.DataError, match="expected images and labels") as raised:
+        kn.load(tmp_path / "some.npz")
+    assert raised.value.message.isprintable()
+    assert len(raised.value.message) < 500
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_know_no_bounds_are_refused(tmp_path: Path, pixels: NDArray[np.uint8], method: int) -> None:
+    np.savez(tmp_path / "plain.npz", images=pixels, labels=np.arange(12) % 3)
+    with (
+        zipfile.ZipFile(tmp_path / "plain.npz") as plain,
+        zipfile.ZipFile(tmp_path / "some.npz", "w", method) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(kn.DataError, match="packed by method"):
+        kn.load(tmp_path / "some.npz")
+
+
+def npz_of_zeros(path: Path, images: int) -> Path:
+    """As many honest images of 1024 x 1024 zeros, and a label each."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as member:
+            member.write(npy(described(f"({images}, 1024, 1024)")))
+            for _ in range(images):
+                member.write(bytes(1 << 20))
+        labels = io.BytesIO()
+        np.save(labels, np.arange(images) % 2)
+        archive.writestr("labels.npy", labels.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("images", [64, pytest.param(10_240, marks=pytest.mark.full)], ids=["64-MB", "10-GB"])
+def test_a_bomb_is_refused_by_the_size_that_it_declares(tmp_path: Path, images: int) -> None:
+    path = npz_of_zeros(tmp_path / "some.npz", images)
+    with frugal(), pytest.raises(kn.DataError, match=r"at most .* are believed"):
+        kn.load(path)
+
+
+@pytest.mark.parametrize("declared", [0, 200, 2**32 - 2])
+def test_a_bomb_that_declares_another_size_is_refused(tmp_path: Path, declared: int) -> None:
+    path = npz_of_zeros(tmp_path / "some.npz", 64)
+    content = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
+        struct.pack_into("<I", content, content.index(mark) + at, declared)
+    path.write_bytes(content)
+    with frugal(), pytest.raises(kn.DataError):
+        kn.load(path)
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_links_do_not_lead_out_of_a_folder(
+    tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], name: str
+) -> None:
+    (tmp_path / "inside").mkdir()
+    for folder in (tmp_path, tmp_path / "inside"):
+        np.save(folder / "images.npy", pixels)
+        np.save(folder / "labels.npy", labels)
+    (tmp_path / "inside" / f"{name}.npy").unlink()
+    (tmp_path / "inside" / f"{name}.npy").symlink_to(tmp_path / f"{name}.npy")
+    with pytest.raises(kn.DataError, match="holds no pictures"):
+        kn.load(tmp_path / "inside")
+    if name == "labels":
+        with pytest.raises(kn.DataError, match="other half"):
+            kn.load(tmp_path / "inside" / "images.npy")
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "some.npz"])
+def test_nobody_waits_for_a_pipe(
+    tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], name: str
+) -> None:
+    np.save(tmp_path / "images.npy", pixels)
+    np.save(tmp_path / "labels.npy", labels)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    for path in (tmp_path / name,) if name == "some.npz" else (tmp_path / name, tmp_path / "images.npy", tmp_path):
+        with frugal(), pytest.raises(kn.DataError):
+            kn.load(path)

@@ -55,6 +55,8 @@ def _from_path(path: Path) -> ImageSet:
     path = path.resolve()
     if path.is_dir():
         return _from_folder(path)
+    if not path.is_file():
+        raise DataError(f"{printable(str(path))} is a pipe or a device: expected a file or a folder")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".npz"]:
         return npy.load_npz(path)

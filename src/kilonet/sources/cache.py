@@ -6,20 +6,23 @@ import hashlib
 import json
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import platformdirs
 from filelock import FileLock
 
 from kilonet import files
-from kilonet.errors import DataError
-from kilonet.images import ImageSet
+from kilonet.errors import KilonetError
+from kilonet.files import is_inside
+from kilonet.images import ImageSet, Preparation
+from kilonet.sources import npyfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _VERSION = 1
+_FILES = ("images.npy", "labels.npy", "meta.json")
 
 
 def root() -> Path:
@@ -90,12 +93,23 @@ def _write(entry: Path, origin: list[list[Any]], data: ImageSet) -> None:
 
 
 def _read(entry: Path, origin: list[list[Any]]) -> ImageSet | None:
-    """What the entry holds, or None if there is none, or one of other files or another version."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, DataError):
+    """What the entry holds, or None if there is none, or a damaged one, or one of other files or another version."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, KilonetError):
+        if not all((entry / name).is_file() and is_inside(entry / name, root()) for name in _FILES):
+            return None
         meta = json.loads((entry / "meta.json").read_text())
-        if meta.pop("version") == _VERSION and meta.pop("stamps") == origin:
-            images = np.load(entry / "images.npy", mmap_mode="r")
-            labels = np.load(entry / "labels.npy")
+        if meta.pop("version") == _VERSION and meta.pop("stamps") == origin and _is_sound(meta):
+            images, labels = npyfile.read(entry / "images.npy"), np.array(npyfile.read(entry / "labels.npy"))
             meta |= {"classes": tuple(meta["classes"]), "notes": tuple(meta["notes"])}
-            return ImageSet(images, labels, **meta)
+            data = ImageSet(images, labels, **meta)
+            return data if data.test_from is None or 0 < data.test_from <= len(data) else None
     return None
+
+
+def _is_sound(meta: dict[str, Any]) -> bool:
+    """Whether what describes the images is of the types that it was written in."""
+    classes, notes, test_from = meta["classes"], meta["notes"], meta["test_from"]
+    known = meta["preparation"] in get_args(Preparation) and (test_from is None or type(test_from) is int)
+    lists = isinstance(classes, list) and isinstance(notes, list)
+    texts = all(isinstance(text, str) and text.isprintable() for text in (meta["origin"], *classes, *notes))
+    return known and lists and texts and len(set(classes)) == len(classes) and "" not in classes

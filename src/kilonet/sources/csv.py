@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import warnings
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,13 @@ from kilonet.arrays import from_arrays, square_shape
 from kilonet.errors import DataError
 from kilonet.files import printable
 from kilonet.images import ImageSet
-from kilonet.sources import cache
+from kilonet.sources import cache, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_MOST_COLUMNS = 256 * 256 + 1
+"""A label and pixels; a table takes its reader longer by the column than by the byte."""
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
 
@@ -53,26 +55,40 @@ def _header(path: Path) -> list[str] | None:
     Names are words, or the label's name among numbers that are all different, as pixels hardly are.
     """
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix.lower() == ".gz" else path.open(newline="") as file:
+        with _open(path) as file:
             first = next(csv.reader(file), [])
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file that can be read: {printable(str(error))[:160]}") from None
     if len(first) < 2:
         raise DataError(f"{path} is no table of images: expected a label and pixels, separated by commas")
+    if len(first) > _MOST_COLUMNS:
+        raise DataError(
+            f"{path} has {len(first):,} columns: expected at most {_MOST_COLUMNS:,}", "use .npy or pictures"
+        )
     names = [cell.strip().lower() for cell in first]
     words = sum(not _is_number(cell) for cell in first)
     numbered = words == 1 and not {names[0], names[-1]}.isdisjoint(_LABEL_NAMES) and len(set(names)) == len(names)
     return names if numbered or 2 * words > len(names) else None
 
 
+def _open(path: Path) -> io.TextIOWrapper:
+    """The text of a file, which is as long as may be believed if it is packed."""
+    raw = packed.Unpacked(path, packed.TEXT_RATIO) if path.suffix.lower() == ".gz" else path.open("rb", buffering=0)
+    return io.TextIOWrapper(io.BufferedReader(raw, 1 << 20), encoding="utf-8-sig", newline="")
+
+
 def _read(path: Path, header: list[str] | None) -> Any:
     import pandas as pd
 
     try:
-        with warnings.catch_warnings():
+        if path.suffix.lower() == ".gz":
+            packed.check_content(path, packed.TEXT_RATIO)
+        with warnings.catch_warnings(), _open(path) as file:
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, header=None if header is None else 0, low_memory=False, index_col=False)
-    except (ValueError, OSError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
+            frame = pd.read_csv(file, header=None if header is None else 0, low_memory=False, index_col=False)
+    except DataError:
+        raise
+    except Exception as error:
         raise DataError(f"{path} is no CSV file that can be read: {printable(str(error).strip())[:160]}") from None
     if frame.empty:
         raise DataError(f"{path} holds no images")
@@ -96,9 +112,16 @@ def _numbers(pixels: Any, path: Path, header: list[str] | None) -> Any:
     """The pixels as an array of numbers, or the first cell that is none."""
     import pandas as pd
 
+    if all(dtype.kind in "iu" for dtype in pixels.dtypes):
+        return pixels.to_numpy()
     for name in pixels.columns:
         column = pixels[name]
-        numbers = column if column.dtype.kind in "iuf" else pd.to_numeric(column, errors="coerce")
+        try:
+            numbers = column if column.dtype.kind in "iuf" else pd.to_numeric(column, errors="coerce")
+        except OverflowError:
+            raise DataError(
+                f"{path}: column {printable(str(name))[:40]} holds a number too large for a pixel"
+            ) from None
         if numbers.isna().any():
             line = _line(numbers.isna(), header)
             cell = printable(str(column[numbers.isna()].iloc[0]))[:40]

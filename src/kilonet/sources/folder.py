@@ -8,16 +8,18 @@ import numpy as np
 
 from kilonet.arrays import natural
 from kilonet.errors import DataError
-from kilonet.files import printable
+from kilonet.files import is_inside, printable
 from kilonet.images import ImageSet
 from kilonet.pictures import read_picture
-from kilonet.sources import cache
+from kilonet.sources import cache, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+_ALLOWANCE = 128 * 2**20
+"""Bytes of pixels that any folder may unpack to; beyond that they are held against the size of its files."""
 _PARTS = ({"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"})
 
 
@@ -36,6 +38,8 @@ def load(path: Path) -> ImageSet:
     names = sorted({name for part in listing for name in part}, key=natural)
     if not files:
         raise DataError(f"{path} holds no pictures", "expected a folder a class, with pictures in each")
+    if len({printable(name) for name in names}) < len(names):
+        raise DataError(f"{path} holds classes whose names differ by what can't be printed", "rename them first")
     if len(names) < 2:
         raise DataError(f"{path} holds pictures of one class only, {printable(names[0])!r}: expected two at least")
     return cache.get("folder", cache.stamps(files), lambda: _decode(path, listing, names, has_test))
@@ -52,11 +56,7 @@ def _roots(path: Path) -> tuple[list[Path], bool]:
 
 def _folders(path: Path, top: Path) -> list[Path]:
     shown = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
-    return [child for child in shown if child.is_dir() and _is_inside(child, top)]
-
-
-def _is_inside(path: Path, top: Path) -> bool:
-    return path.resolve().is_relative_to(top.resolve())
+    return [child for child in shown if child.is_dir() and is_inside(child, top)]
 
 
 def _pictures(root: Path, top: Path) -> dict[str, list[Path]]:
@@ -66,7 +66,7 @@ def _pictures(root: Path, top: Path) -> dict[str, list[Path]]:
         files = [
             file
             for file in sorted(folder.rglob("*"), key=lambda p: natural(str(p)))
-            if file.is_file() and not file.name.startswith(".") and _is_inside(file, top)
+            if file.is_file() and not file.name.startswith(".") and is_inside(file, top)
         ]
         if files:
             classes[folder.name] = files
@@ -76,34 +76,42 @@ def _pictures(root: Path, top: Path) -> dict[str, list[Path]]:
 
 
 def _decode(path: Path, listing: list[dict[str, list[Path]]], names: list[str], has_test: bool) -> ImageSet:
-    images: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
-    first: Path | None = None
-    for part in listing:
-        for name in (name for name in names if name in part):
-            for file in part[name]:
-                picture = read_picture(file)
-                if first is not None and picture.shape[:2] != images[0].shape[:2]:
-                    raise DataError(
-                        f"pictures of different size: {_size(images[0])} in {printable(str(first))}, "
-                        f"{_size(picture)} in {printable(str(file))}",
-                        "make them one size first",
-                    )
-                first = first or file
-                images.append(picture)
-                labels.append(names.index(name))
-    stacked = _stack(images)
+    files = [(name, file) for part in listing for name in names for file in part.get(name, [])]
+    images = _read_all(path, [file for _, file in files])
+    labels = np.array([names.index(name) for name, _ in files], np.int64)
     test_from = len(images) - sum(map(len, listing[-1].values())) if has_test else None
-    classes = tuple(printable(name) for name in names)
-    return ImageSet(stacked, np.array(labels, np.int64), classes, str(path), test_from)
+    return ImageSet(_stack(images), labels, tuple(printable(name) for name in names), str(path), test_from)
+
+
+def _read_all(path: Path, files: list[Path]) -> list[NDArray[np.uint8]]:
+    """The pictures in some files, all of one size, and not far more of them than the files have bytes."""
+    images: list[NDArray[np.uint8]] = []
+    pixels = size = 0
+    for file in files:
+        picture = read_picture(file)
+        pixels, size = pixels + picture.nbytes, size + file.stat().st_size
+        if pixels > max(_ALLOWANCE, packed.RATIO * size):
+            raise DataError(
+                f"{printable(str(path))}: pictures in {size:,} bytes unpack to {pixels:,}: more than is believed",
+                "make them smaller first",
+            )
+        if images and picture.shape[:2] != images[0].shape[:2]:
+            raise DataError(
+                f"pictures of different size: {_size(images[0])} in {printable(str(files[0]))}, "
+                f"{_size(picture)} in {printable(str(file))}",
+                "make them one size first",
+            )
+        images.append(picture)
+    return images
 
 
 def _stack(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """All pictures as (N, 1, H, W) if none is coloured, else as (N, 3, H, W)."""
-    if all(image.ndim == 2 for image in images):
-        return np.stack(images)[:, None]
-    coloured = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    return np.ascontiguousarray(np.stack(coloured).transpose(0, 3, 1, 2))
+    channels = 1 if all(image.ndim == 2 for image in images) else 3
+    stacked = np.empty((len(images), channels, *images[0].shape[:2]), np.uint8)
+    for row, image in zip(stacked, images, strict=True):
+        row[:] = image if image.ndim == 2 else image.transpose(2, 0, 1)
+    return stacked
 
 
 def _size(picture: NDArray[np.uint8]) -> str:

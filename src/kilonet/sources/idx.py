@@ -16,8 +16,9 @@ import numpy as np
 
 from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
+from kilonet.files import is_inside
 from kilonet.images import ImageSet
-from kilonet.sources import cache, pairs
+from kilonet.sources import cache, packed, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +41,21 @@ def is_idx(path: Path) -> bool:
     return len(head) == 4 and head[:2] == b"\0\0" and head[2] in _TYPES and 1 <= head[3] <= 4
 
 
-def find(path: Path, prefix: str = "") -> tuple[pairs.Pair, pairs.Pair | None] | None:
-    """The pairs of IDX files in a folder, torchvision's layout (`MNIST/raw`, `raw`) included."""
+def find(path: Path, prefix: str = "", *, follow: bool = False) -> tuple[pairs.Pair, pairs.Pair | None] | None:
+    """The pairs of IDX files in a folder, torchvision's layout (`MNIST/raw`, `raw`) included.
+
+    Args:
+        path: the folder.
+        prefix: only files whose names begin so.
+        follow: whether links may lead out of the folder, as they may where the user keeps well-known data.
+
+    Raises:
+        DataError: if there are IDX files, but no images with their labels.
+    """
     for folder in (path, path / _TORCHVISION, *sorted(path.glob(f"*/{_TORCHVISION}"))):
         if folder.is_dir():
-            candidates = [file for file in sorted(folder.iterdir()) if file.is_file() and is_idx(file)]
+            files = [file for file in sorted(folder.iterdir()) if file.is_file() and (follow or is_inside(file, path))]
+            candidates = [file for file in files if is_idx(file)]
             if (found := pairs.parts(folder, candidates, prefix)) is not None:
                 return found
             if candidates:
@@ -81,8 +92,7 @@ def load_pair(path: Path) -> ImageSet:
 
 def _cached(found: list[pairs.Pair], origin: str) -> ImageSet:
     paths = [file for pair in found for file in (pair.images, pair.labels)]
-    packed = any(_is_gzip(path) for path in paths)
-    if packed or len(found) > 1:
+    if len(found) > 1 or any(_is_gzip(path) for path in paths):
         return cache.get("idx", cache.stamps(paths), lambda: decode(found, origin))
     return decode(found, origin)
 
@@ -118,33 +128,32 @@ def read(path: Path) -> NDArray[Any]:
     Raises:
         DataError: for a wrong magic number, a size that does not match, or a file cut short.
     """
-    packed = _is_gzip(path)
-    if path.suffix == ".gz" and not packed:
-        raise DataError(f"{path} is not gzip, which its name says")
-    if not packed:
+    if not _is_gzip(path):
+        if path.suffix == ".gz":
+            raise DataError(f"{path} is not gzip, which its name says")
         with path.open("rb") as file:
             dtype, shape, start = _header(file.read(4 + 4 * 255), path)
         _check_size(path.stat().st_size - start, dtype, shape, path)
         return np.memmap(path, dtype, "r", start, shape) if math.prod(shape) else np.empty(shape, dtype)
     try:
-        with gzip.open(path, "rb") as stream:
-            dtype, shape, start = _header(stream.read(4 + 4 * 255), path)
-            stream.seek(start)
-            expected = math.prod(shape) * dtype.itemsize
-            body = _read_at_most(stream, expected + 1)
+        with packed.Unpacked(path) as stream:
+            dtype, shape, start = _header(_read_at_most(stream, 4 + 4 * 255), path)
+        expected = start + math.prod(shape) * dtype.itemsize
+        packed.check(path, expected)
+        with packed.Unpacked(path) as stream:
+            content = _read_at_most(stream, expected + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is cut short or damaged: {error}") from None
-    _check_size(len(body), dtype, shape, path)
-    return np.frombuffer(body, dtype).reshape(shape)
+    _check_size(len(content) - start, dtype, shape, path)
+    return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
 
 
-def _read_at_most(stream: gzip.GzipFile, limit: int) -> bytes:
-    """Up to so many bytes, without setting aside room for more than there are."""
-    chunks, left = [], limit
-    while left and (chunk := stream.read(min(left, 1 << 24))):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
+def _read_at_most(stream: packed.Unpacked, limit: int) -> bytearray:
+    """Up to so many bytes, in room that is only taken as they come."""
+    found = bytearray()
+    while len(found) < limit and (chunk := stream.read(min(limit - len(found), 1 << 20))):
+        found += chunk
+    return found
 
 
 def _is_gzip(path: Path) -> bool:
@@ -152,7 +161,7 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == _GZIP
 
 
-def _header(head: bytes, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+def _header(head: bytes | bytearray, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Type, shape and where the values begin."""
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or not 1 <= head[3] <= 4:
         magic = head[:4].hex() or "nothing"

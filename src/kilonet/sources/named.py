@@ -134,7 +134,7 @@ def load(name: str) -> ImageSet:
     """
     known = SOURCES[name]
     for folder in _places(name, known):
-        if folder.is_dir() and (found := idx.find(folder, known.prefix)) is not None:
+        if folder.is_dir() and (found := idx.find(folder, known.prefix, follow=True)) is not None:
             return _from_files(name, known, found)
     try:
         return cache.get(name, [["openml", known.openml_id]], lambda: _from_openml(name, known))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
+from kilonet.files import is_inside, printable
 from kilonet.images import ImageSet
-from kilonet.sources import cache, pairs
+from kilonet.sources import cache, npyfile, pairs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KEYS = [("images", "labels"), ("x", "y"), ("data", "target"), ("data", "labels"), ("arr_0", "arr_1")]
+_CLASSES = ("classes", "class_names")
 _PARTS = [("train", "val", "test"), ("training", "validation", "testing")]
 
 
 def find(path: Path) -> tuple[pairs.Pair, pairs.Pair | None] | None:
     """The pairs of `.npy` files in a folder."""
-    return pairs.parts(path, [file for file in sorted(path.iterdir()) if file.suffix == ".npy"])
+    candidates = [file for file in sorted(path.iterdir()) if file.suffix == ".npy" and file.is_file()]
+    return pairs.parts(path, [file for file in candidates if is_inside(file, path)])
 
 
 def load_folder(path: Path, found: tuple[pairs.Pair, pairs.Pair | None]) -> ImageSet:
@@ -44,7 +45,7 @@ def load_pair(path: Path) -> ImageSet:
     """
     pair = pairs.partner(path)
     if pair is None:
-        read(path)
+        npyfile.read(path)
         raise DataError(
             f"can't find the other half of {path}", "name them images.npy and labels.npy, or x.npy and y.npy"
         )
@@ -61,12 +62,12 @@ def load_npz(path: Path) -> ImageSet:
 
 
 def _load_pair(pair: pairs.Pair) -> ImageSet:
-    return from_arrays(read(pair.images), read(pair.labels), origin=str(pair.images))
+    return from_arrays(npyfile.read(pair.images), npyfile.read(pair.labels), origin=str(pair.images))
 
 
 def _decode(train: pairs.Pair, test: pairs.Pair, origin: str) -> ImageSet:
-    images = [read(train.images), read(test.images)]
-    labels = [read(train.labels), read(test.labels)]
+    images = [npyfile.read(train.images), npyfile.read(test.images)]
+    labels = [npyfile.read(train.labels), npyfile.read(test.labels)]
     return _join(images, labels, origin, has_test=True)
 
 
@@ -84,44 +85,13 @@ def _join(
     return from_arrays(joined, all_labels, origin=origin, test_from=test_from, classes=classes)
 
 
-def read(path: Path) -> NDArray[Any]:
-    """The array in an `.npy` file, memory-mapped.
-
-    Raises:
-        DataError: for a file that is none, or holds objects or a single value.
-    """
-    try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path} is no .npy file that can be read: {_first_line(error)}") from None
-    if array.ndim == 0:
-        raise DataError(f"{path} holds a single value: expected one a row")
-    return array
-
-
 def _decode_npz(path: Path) -> ImageSet:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is not .npz, which its name says")
-            arrays = {key.lower(): archive[key] for key in archive.files}
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-    ) as error:
-        raise DataError(f"{path} is no .npz file that can be read: {_first_line(error)}") from None
-    for key, array in arrays.items():
-        if array.ndim == 0:
-            raise DataError(f"{path}: {key} is a single value: expected one a row")
-    keys, has_test = _choose(set(arrays), path)
-    classes = next((arrays[key].tolist() for key in ("classes", "class_names") if key in arrays), None)
-    images, labels = [arrays[x] for x, _ in keys], [arrays[y] for _, y in keys]
+    with npyfile.archive(path) as (_, members):
+        names = set(members)
+    chosen, has_test = _choose(names, path)
+    arrays = npyfile.read_npz(path, {name for pair in chosen for name in pair} | (names & set(_CLASSES)))
+    classes = next((arrays[name].tolist() for name in _CLASSES if name in arrays), None)
+    images, labels = [arrays[x] for x, _ in chosen], [arrays[y] for _, y in chosen]
     return _join(images, labels, str(path), has_test=has_test, classes=classes)
 
 
@@ -136,10 +106,5 @@ def _choose(keys: set[str], path: Path) -> tuple[list[tuple[str, str]], bool]:
                     return found, named[2] in found
         if {images, labels} <= keys:
             return [(images, labels)], False
-    raise DataError(
-        f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: expected images and labels, or x_train, y_train, ..."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    shown = printable(", ".join(sorted(keys)))[:160] or "nothing"
+    raise DataError(f"{path} holds {shown}: expected images and labels, or x_train, y_train, ...")

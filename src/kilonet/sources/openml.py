@@ -19,7 +19,7 @@ import numpy as np
 from kilonet.arrays import from_arrays
 from kilonet.errors import DataError, FetchError
 from kilonet.files import printable
-from kilonet.sources import cache
+from kilonet.sources import answers, cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,9 @@ def fetch(**asked: Any) -> ImageSet:
     kept = Path(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")).expanduser() / "openml"
     with (
         tempfile.TemporaryDirectory(prefix="kilonet-") as temporary,
+        tempfile.TemporaryDirectory(prefix="kilonet-") as kept_here,
         _patience(TIMEOUT),
+        answers.guarded(Path(kept_here)),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -83,6 +85,8 @@ def fetch(**asked: Any) -> ImageSet:
                 read_csv_kwargs={"dtype": None},  # scikit-learn 1.9 asks for categories, and stumbles over pandas 3.1's
                 data_home=temporary,
             )
+        except DataError as error:
+            raise FetchError(f"{what}: the answer won't do: {error.message}", _HINT) from None
         except (HTTPError, URLError, HTTPException, OSError, EOFError) as error:
             raise FetchError(f"{what} could not be fetched: {_reason(error)}", _HINT) from None
         except Exception as error:

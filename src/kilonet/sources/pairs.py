@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kilonet.errors import DataError
+from kilonet.files import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,12 @@ class Pair:
 
 
 def partner(path: Path, known: Iterable[Path] | None = None) -> Pair | None:
-    """The pair that a file is part of, or None if its other half is not there."""
+    """The pair that a file is part of, or None if its other half is not there.
+
+    Args:
+        path: the file.
+        known: the files to choose from; those beside it if None, but for links that lead elsewhere.
+    """
     siblings = {p.name.lower(): p for p in (known if known is not None else path.parent.iterdir())}
     for image_word, label_word in _WORDS:
         for here, there, is_images in ((image_word, label_word, True), (label_word, image_word, False)):
@@ -32,6 +38,8 @@ def partner(path: Path, known: Iterable[Path] | None = None) -> Pair | None:
             for candidate in (name, f"{name}.gz", name.removesuffix(".gz")):
                 if name != path.name.lower() and candidate in siblings:
                     other = siblings[candidate]
+                    if known is None and not (other.is_file() and is_inside(other, path.parent)):
+                        return None
                     return Pair(path, other) if is_images else Pair(other, path)
     return None
 
