@@ -19,25 +19,47 @@ if TYPE_CHECKING:
     from kilonet.arrays import from_arrays
     from kilonet.checkpoint import load_model, save_model
     from kilonet.config import Training, recipe
-    from kilonet.errors import ConfigError, DataError, FetchError, KilonetError, ModelError, RunError
+    from kilonet.errors import (
+        ConfigError,
+        DataError,
+        DivergedError,
+        FetchError,
+        Interrupted,
+        KilonetError,
+        ModelError,
+        RunError,
+    )
     from kilonet.evaluation import evaluate
+    from kilonet.history import Epoch, History
     from kilonet.images import ImageSet, Splits
     from kilonet.models import Classifier, build
     from kilonet.predict import Predictor
+    from kilonet.run import resume
     from kilonet.sources import load
-    from kilonet.train import Epoch, History, epochs, fit
+    from kilonet.train import epochs, fit
 
 _HOMES = {
     "kilonet.checkpoint": ("load_model", "save_model"),
     "kilonet.config": ("Training", "recipe"),
-    "kilonet.errors": ("ConfigError", "DataError", "FetchError", "KilonetError", "ModelError", "RunError"),
+    "kilonet.errors": (
+        "ConfigError",
+        "DataError",
+        "DivergedError",
+        "FetchError",
+        "Interrupted",
+        "KilonetError",
+        "ModelError",
+        "RunError",
+    ),
     "kilonet.evaluation": ("evaluate",),
     "kilonet.arrays": ("from_arrays",),
     "kilonet.images": ("ImageSet", "Splits"),
     "kilonet.models": ("Classifier", "build"),
     "kilonet.predict": ("Predictor",),
     "kilonet.sources": ("load",),
-    "kilonet.train": ("Epoch", "History", "epochs", "fit"),
+    "kilonet.history": ("Epoch", "History"),
+    "kilonet.run": ("resume",),
+    "kilonet.train": ("epochs", "fit"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -45,10 +67,12 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "Epoch",
     "FetchError",
     "History",
     "ImageSet",
+    "Interrupted",
     "KilonetError",
     "ModelError",
     "Predictor",
@@ -64,6 +88,7 @@ __all__ = [
     "load_model",
     "plots",
     "recipe",
+    "resume",
     "save_model",
 ]
 

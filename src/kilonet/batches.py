@@ -38,15 +38,21 @@ class Resident:
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of the rows in `order`, int64, (M,), so many at a time."""
-        for rows in torch.split(order.to(self.labels.device), size):
+        for rows in torch.split(order.to(self.labels.device), size) if len(order) else ():
             yield self.images.index_select(0, rows), self.labels.index_select(0, rows)
 
 
 class Order(Protocol):
     """The order of the training images, epoch by epoch."""
 
-    def epoch(self) -> Tensor:
-        """A permutation of the rows for the next epoch, int64, (N,), on the CPU."""
+    def epoch(self, epoch: int) -> Tensor:
+        """A permutation of the rows for an epoch, from 0, drawn one after another: int64, (N,), on the CPU."""
+
+    def state(self) -> Tensor:
+        """The generator as it is, uint8."""
+
+    def restore(self, state: Tensor) -> None:
+        """Put the generator back into a state; the epochs after it are drawn again as they were."""
 
 
 class SeededOrder:
@@ -55,9 +61,17 @@ class SeededOrder:
     def __init__(self, n: int, seed: int) -> None:
         self.n, self.generator = n, torch.Generator().manual_seed(seed)
 
-    def epoch(self) -> Tensor:
+    def epoch(self, epoch: int) -> Tensor:
         """A permutation of the rows for the next epoch, int64, (N,), on the CPU."""
         return torch.randperm(self.n, generator=self.generator)
+
+    def state(self) -> Tensor:
+        """The generator as it is, uint8."""
+        return self.generator.get_state()
+
+    def restore(self, state: Tensor) -> None:
+        """Put the generator back into a state."""
+        self.generator.set_state(state)
 
 
 class LoaderOrder:
@@ -68,15 +82,25 @@ class LoaderOrder:
     """
 
     def __init__(self, n: int) -> None:
-        self.n, self.validated = n, True
+        self.n = n
 
-    def epoch(self) -> Tensor:
-        """A permutation of the rows for the next epoch, int64, (N,), on the CPU."""
-        if not self.validated:
+    def epoch(self, epoch: int) -> Tensor:
+        """A permutation of the rows for an epoch, from 0, int64, (N,), on the CPU; all but the first draw a seed more.
+
+        That seed is the validation loader's in the epoch before: between the two, nothing else is drawn.
+        """
+        if epoch > 0:
             _draw()
-        self.validated = False
         _draw()
         return torch.randperm(self.n, generator=torch.Generator().manual_seed(_draw()))
+
+    def state(self) -> Tensor:
+        """PyTorch's global generator as it is, uint8."""
+        return torch.get_rng_state()
+
+    def restore(self, state: Tensor) -> None:
+        """Put PyTorch's global generator back into a state."""
+        torch.set_rng_state(state)
 
 
 def _draw() -> int:

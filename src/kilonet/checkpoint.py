@@ -1,17 +1,20 @@
-"""Weight files: safetensors with the model's description in one key of sorted JSON; never a pickle."""
+"""Weight files: safetensors with a description in one key of sorted JSON, sealed with a checksum; never a pickle."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from kilonet import files
+from kilonet.config import FORMAT
 from kilonet.errors import ModelError, RunError
 from kilonet.images import ImageSet
 from kilonet.models import ZOO, Classifier, RawClassifier, adopt, assemble, is_file, load_class, make_instance
@@ -23,14 +26,89 @@ if TYPE_CHECKING:
 
     from kilonet.images import Preparation
 
-FORMAT = 1
 _KEY = "kilonet"
+_UNSEALED = "0" * 64
+_LIMIT = 1 << 32
 
 
-def save_model(model: Classifier, path: Path) -> None:
-    """Write a model: weights, normalisation, classes, preparation and architecture; equal models give equal bytes."""
+def write(path: Path, tensors: dict[str, Tensor], description: dict[str, Any], keep: Path | None = None) -> None:
+    """Write tensors with their description: equal ones give equal bytes. The file that was there goes to `keep`.
+
+    The description gains `format`, `version` (Kilonet's) and `sha256`: the checksum of the whole file with 64
+    zeros in its place.
+    """
+    files.write(path, sealed(tensors, description), keep)
+
+
+def sealed(tensors: dict[str, Tensor], description: dict[str, Any]) -> bytes:
+    """The bytes that `write` writes."""
+    full = {**description, "format": FORMAT, "version": version("kilonet"), "sha256": _UNSEALED}
+    content = save(tensors, {_KEY: json.dumps(full, sort_keys=True)})
+    at = content.index(_place(_UNSEALED)) + len(_place(""))
+    return content[:at] + hashlib.sha256(content).hexdigest().encode() + content[at + 64 :]
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors of a file that `write` wrote.
+
+    Raises:
+        RunError: for a file that is missing, damaged, of another format, or not Kilonet's.
+    """
+    if not path.is_file():
+        raise RunError(f"no weight file {files.printable(str(path))}")
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise RunError(f"{path} is larger than the {_LIMIT:,} bytes that a weight file may have")
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        description = _description(content)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RunError(f"{path} is damaged, or no weight file of Kilonet's") from None
+    seal = str(description.get("sha256"))
+    at = content.find(_place(seal)) + len(_place(""))
+    whole = hashlib.sha256(content[:at] + _UNSEALED.encode() + content[at + 64 :]).hexdigest() == seal
+    if description.get("format") != FORMAT and (whole or "sha256" not in description):
+        raise RunError(f"{path} {other_format(description.get('format'), description.get('version'))}")
+    if not whole:
+        raise RunError(f"{path} is damaged: its checksum does not match")
+    try:
+        return description, load(content)
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{path} is no weight file that can be read: {str(error)[:160]}") from None
+
+
+def other_format(found: object, by: object) -> str:
+    """What to say of a run or a weight file that is of another format than this version's."""
+    writer = f", written by Kilonet {files.printable(str(by))[:20]}" if by else ""
+    needed = f"it needs Kilonet {files.printable(str(by))[:20]}" if by else "it needs the version that wrote it"
+    return f"is of format {str(found)[:20]!r}{writer}: Kilonet {version('kilonet')} reads {FORMAT}; {needed}"
+
+
+def _place(seal: str) -> bytes:
+    """The checksum as it stands in the file: JSON within JSON."""
+    return b'\\"sha256\\": \\"' + seal.encode()
+
+
+def _description(content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length].decode())
+    found = json.loads(header["__metadata__"][_KEY])
+    if not isinstance(found, dict):
+        raise TypeError
+    return found
+
+
+def save_model(model: Classifier, path: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write a model: weights, normalisation, classes, preparation and architecture; equal models give equal bytes.
+
+    Args:
+        model: what is written.
+        path: where to; by custom it ends in `.safetensors`.
+        weights: the net's weights, if not those that it has now.
+    """
     description = {
-        "format": FORMAT,
         "model": model.name,
         "zoo": model.name in ZOO,
         "raw": isinstance(model, RawClassifier),
@@ -40,8 +118,8 @@ def save_model(model: Classifier, path: Path) -> None:
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.net.state_dict().items()}
-    files.write(path, save(tensors, {_KEY: json.dumps(description, sort_keys=True)}))
+    named = model.net.state_dict() if weights is None else weights
+    write(path, {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}, description)
 
 
 def load_model(path: Path, model_file: str | None = None) -> Classifier:
@@ -56,15 +134,13 @@ def load_model(path: Path, model_file: str | None = None) -> Classifier:
         RunError: for a file that is missing, damaged, of another format, or not Kilonet's.
         ModelError: if the weights are of a user's own model and no file was given, or do not fit it.
     """
-    description, tensors = _read(path)
-    if description.get("format") != FORMAT:
-        raise RunError(f"{path} is of format {description.get('format')!r}: this version reads {FORMAT}")
+    description, tensors = read(path)
     try:
         model = _described(path, description, model_file)
         model.net.load_state_dict(tensors)
         if model_file is not None:
             adopt(model.net, _blank(model))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).replace("\n", " ")[:200]
         raise RunError(f"{path}: the weights don't fit their description: {reason}") from None
     return model.eval()
@@ -73,20 +149,6 @@ def load_model(path: Path, model_file: str | None = None) -> Classifier:
 def _blank(model: Classifier) -> ImageSet:
     """Blank images of the kind that a model takes."""
     return ImageSet(np.zeros((2, *model.shape), np.uint8), np.zeros(2, np.int64), model.classes)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if _KEY not in metadata:
-                raise RunError(f"{path} holds no model of Kilonet's")
-            description = json.loads(metadata[_KEY])
-            if not isinstance(description, dict):
-                raise RunError(f"{path}: its description is damaged")
-            return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} is no weight file that can be read: {str(error)[:160]}") from None
 
 
 def _described(path: Path, description: dict[str, Any], model_file: str | None) -> Classifier:

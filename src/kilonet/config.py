@@ -24,6 +24,9 @@ Weights = Literal["best", "last"]
 
 T = TypeVar("T")
 
+FORMAT = 2
+"""Version of what a run directory and its weight files look like; another one is refused."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -83,6 +86,8 @@ class Config:
         preset: the preset that this began as, if any.
         split_seed: seed of the split, if it is not the training's.
         seeds: independent runs, with the seeds `training.seed`, `training.seed + 1`, ...
+        save_every: seconds between checkpoints inside an epoch; there is one after an epoch, too, where it costs
+            less than a hundredth of the time since the last.
         training: how the model is trained.
     """
 
@@ -92,10 +97,12 @@ class Config:
     preset: str | None = None
     split_seed: int | None = None
     seeds: int = 1
+    save_every: float = 30.0
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         _require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "from 1 to 10,000")
+        _require(0 <= self.save_every < math.inf, "save_every", self.save_every, "a number of seconds from 0")
         last = self.training.seed + self.seeds - 1
         _require(last < 2**63, "seed", self.training.seed, "small enough for every seed to be below 2**63")
 
@@ -170,8 +177,8 @@ def resolve(settings: dict[str, Any], training: dict[str, Any], base: Config | N
     return Config(**start, training=chosen)
 
 
-def to_toml(config: Config, **extra: dict[str, Any]) -> str:
-    """A config as TOML, with further tables that say how it came about and are passed over when read."""
+def to_toml(config: Config, **extra: Any) -> str:
+    """A config as TOML, with further keys that say how it came about and are passed over when read."""
     table = {name: value for name, value in asdict(config).items() if value is not None}
     table["training"] = {name: value for name, value in table["training"].items() if value is not None}
     return tomli_w.dumps({**table, **extra})
@@ -183,19 +190,28 @@ def read_toml(path: Path) -> Config:
     Raises:
         ConfigError: for a file that is not there or not TOML, an unknown key or a value that won't do.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no config file {path}") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path} is a folder", f"its config file may be {path / 'config.toml'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    known = {name: value for name, value in table.items() if name not in {"versions", "parts"}}
+    table = read_table(path)
+    known = {name: value for name, value in table.items() if name not in {"format", "versions", "parts"}}
     training = known.pop("training", {})
     if not isinstance(training, dict):
         raise ConfigError(f"{path}: [training] should be a table")
     return _from_table(Config, {**known, "training": _from_table(Training, training, "training setting")}, "setting")
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """All that stands in a TOML file.
+
+    Raises:
+        ConfigError: for a file that is not there or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {path}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder", f"its config file may be {path / 'config.toml'}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
 
 
 def _from_table(cls: type[T], table: dict[str, Any], what: str) -> T:

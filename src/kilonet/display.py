@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,15 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from kilonet.files import printable
+from kilonet.history import Epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from kilonet.doctor.finding import Finding
     from kilonet.images import ImageSet
     from kilonet.metrics import Report
     from kilonet.predict import Prediction
+    from kilonet.run import Plan
+    from kilonet.state import State
     from kilonet.summary import Summary
-    from kilonet.train import Epoch
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> None:
@@ -143,12 +147,46 @@ def seeds(summary: dict[str, Any]) -> None:
             line(f"{part:4} accuracy {100 * found['mean']:.2f}{spread} % ({n}{between})")
 
 
-class TrainingDisplay:
-    """The progress of a training on standard error: a line an epoch and a bar; nothing where that is no terminal."""
+def findings(found: Sequence[Finding], of: str) -> None:
+    """Print what a doctor found: what it is, why it matters, what to do."""
+    line(f"{of}: {'nothing to blame' if not found else f'{len(found)} finding' + 's' * (len(found) > 1)}")
+    for finding in found:
+        line(f"\n{finding.name}: {finding.what}")
+        if finding.rows:
+            rest = f", and {len(finding.rows) - 20:,} more" if len(finding.rows) > 20 else ""
+            line(f"  rows  {', '.join(map(str, finding.rows[:20]))}{rest}")
+        line(f"  why   {finding.why}")
+        line(f"  do    {finding.advice}")
 
-    def __init__(self, epochs: int, images: int, seed: int | None = None) -> None:
-        self._epochs, self._images, self._done, self._best = epochs, images, 0, -1.0
-        self._seed = "" if seed is None else f"seed {seed}  "
+
+def findings_in_short(found: Sequence[Finding]) -> None:
+    """Print what a doctor found, a line each, to standard error."""
+    for finding in found:
+        say(f"finding: {finding.name}: {finding.what}; {finding.advice}")
+
+
+def description(found: dict[str, Any]) -> None:
+    """Print headings and what stands under them."""
+    for heading, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {text}" for name, text in value.items()) or "none"
+        line(f"{heading:15} {value}")
+
+
+@contextmanager
+def share(what: str) -> Iterator[Callable[[float], None]]:
+    """Show how far some work has come, on standard error; what is given is to be told the share done, 0 to 1."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda done: progress.update(task, completed=done)
+
+
+class TrainingDisplay:
+    """The progress of trainings on standard error: a line an epoch and a bar; nothing where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._epochs, self._images, self._best, self._indent = 0, 0, -1.0, ""
         console = Console(stderr=True)
         self._on = console.is_terminal
         self._progress = Progress(
@@ -161,45 +199,55 @@ class TrainingDisplay:
             transient=True,
             disable=not self._on,
         )
-        self._task = self._progress.add_task("", total=epochs * images, speed="", left="")
+        self._task = self._progress.add_task("", total=1, speed="", left="")
+        self._first: int | None = None
 
     def __enter__(self) -> TrainingDisplay:
         self._progress.start()
-        if self._on:
-            self._progress.console.print(
-                f"[bold]{self._seed}{'epoch':>5}   training loss   validation loss   accuracy   seconds[/]"
-            )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def step(self, done: int, loss: float) -> None:
-        """Show how many images of the epoch are done."""
-        if not self._on:
-            return
-        task = self._progress.tasks[0]
-        total, elapsed = self._done * self._images + done, task.elapsed or 0.0
-        speed = total / elapsed if elapsed > 0 else 0.0
-        left = (self._epochs * self._images - total) / speed if speed > 0 else 0.0
+    def watch(self, made: Plan, seed: int | None = None) -> Callable[[State | Epoch], None]:
+        """Begin to show a training; what is returned is to be told each step's state and each epoch's record."""
+        self._epochs, self._images, self._best = made.config.training.epochs, len(made.splits.train), -1.0
+        self._indent = "" if seed is None else f"seed {seed}  "
+        self._first = None
+        self._progress.reset(self._task, total=self._epochs * self._images, speed="", left="")
+        if self._on:
+            self._progress.console.print(
+                f"[bold]{self._indent}{'epoch':>5}   training loss   validation loss   accuracy   seconds[/]"
+            )
+        return self._told
+
+    def _told(self, now: State | Epoch) -> None:
+        if self._on:
+            self._record(now) if isinstance(now, Epoch) else self._step(now)
+
+    def _step(self, now: State) -> None:
+        """How many images are done, and at what speed since this process began."""
+        done, elapsed = now.epoch * self._images + now.images, self._progress.tasks[0].elapsed or 0.0
+        if self._first is None:
+            self._first = done
+        speed = (done - self._first) / elapsed if elapsed > 0 else 0.0
+        left = (self._epochs * self._images - done) / speed if speed > 0 else 0.0
         self._progress.update(
             self._task,
-            completed=total,
-            description=f"epoch {self._done + 1}/{self._epochs}  loss {loss:.4f}",
+            completed=done,
+            description=f"epoch {now.epoch + 1}/{self._epochs}  loss {now.loss:.4f}",
             speed=f"{speed:,.0f} images/s",
             left=f"{left:.0f} s left",
         )
 
-    def epoch(self, record: Epoch) -> None:
-        """Show the record of an epoch; the best validation accuracy so far is marked."""
-        self._done = record.epoch
-        if not self._on:
-            return
+    def _record(self, record: Epoch) -> None:
+        """A line; the best validation accuracy so far is marked."""
         val = "–" if record.val_loss is None else f"{record.val_loss:.4f}"
         mark = "  [green]best[/]" if (record.val_accuracy or 0.0) > self._best else ""
         self._best = max(self._best, record.val_accuracy or 0.0)
         cells = f"{record.epoch:>5}   {record.train_loss:>13.4f}   {val:>15}   {percent(record.val_accuracy):>8}"
-        self._progress.console.print(f"{' ' * len(self._seed)}{cells}   {record.seconds:>7.2f}{mark}", highlight=False)
+        line = f"{' ' * len(self._indent)}{cells}   {record.seconds:>7.2f}{mark}"
+        self._progress.console.print(line, highlight=False)
 
 
 def _console() -> Console:

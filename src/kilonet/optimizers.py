@@ -25,6 +25,16 @@ class Optimizer(Protocol):
     def step(self, lr: float) -> None:
         """Move the parameters by their gradients, and clear these."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What it has gathered over the steps so far, by name."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave.
+
+        Raises:
+            KeyError, RuntimeError: if it was given by another rule, or over other parameters.
+        """
+
 
 class Adam:
     """Adam (Kingma and Ba 2015), and AdamW (Loshchilov and Hutter 2019) if its decay is decoupled."""
@@ -62,6 +72,19 @@ class Adam:
             p.addcdiv_(mean, (square.sqrt() / correction).add_(self.eps), value=-size)
             p.grad = None
 
+    def state(self) -> dict[str, Tensor]:
+        """Running means of the gradients and of their squares, and the steps so far."""
+        named = {f"mean.{i}": mean for i, mean in enumerate(self.means)}
+        named |= {f"square.{i}": square for i, square in enumerate(self.squares)}
+        return {**named, "steps": torch.tensor(self.steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave."""
+        self.steps = int(state["steps"])
+        for i, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
+            mean.copy_(state[f"mean.{i}"])
+            square.copy_(state[f"square.{i}"])
+
 
 class Sgd:
     """Stochastic gradient descent: p -= p.grad * lr, and momentum where asked for.
@@ -87,6 +110,16 @@ class Sgd:
                 self.velocities[i] = grad
             p -= grad * lr
             p.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """The velocities, as far as there are any."""
+        return {f"velocity.{i}": velocity for i, velocity in enumerate(self.velocities) if velocity is not None}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave."""
+        for i, p in enumerate(self.parameters):
+            kept = state.get(f"velocity.{i}")
+            self.velocities[i] = None if kept is None else torch.empty_like(p, requires_grad=False).copy_(kept)
 
 
 def optimizer(model: nn.Module, training: Training) -> Optimizer:

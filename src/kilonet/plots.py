@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kilonet.history import History
     from kilonet.images import ImageSet
     from kilonet.metrics import Report
-    from kilonet.train import History
 
 _BLUE, _ORANGE, _RED, _GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
 _STYLE: Any = {
@@ -51,7 +51,7 @@ def save(figure: Figure, path: Path | str) -> None:
 
 def curves(histories: History | Sequence[History], title: str = "") -> Figure:
     """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared."""
-    from kilonet.train import History
+    from kilonet.history import History
 
     several = [histories] if isinstance(histories, History) else list(histories)
     with mpl.rc_context(_STYLE):

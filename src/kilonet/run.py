@@ -1,46 +1,66 @@
-"""A training from its config to its figures, in a run directory; and the measurement of one that is done."""
+"""A run from its config to its figures: started, gone on with after whatever stopped it, alone or seed by seed."""
 
 from __future__ import annotations
 
 import json
-import platform
-import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from kilonet import checkpoint, files, plots, sources, world
-from kilonet.config import Config, to_toml
-from kilonet.errors import DataError, RunError
-from kilonet.evaluation import aligned, evaluate
+from kilonet import files, measuring, plots, rundir, sources, world
+from kilonet.config import Config
+from kilonet.doctor.training import diagnose
+from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
 from kilonet.images import split
 from kilonet.metrics import over_seeds
-from kilonet.models import Classifier, Linear, LinearFromScratch, build, is_file, rehearse
-from kilonet.rundir import Run, measured_weights, npz, results_csv
-from kilonet.train import Epoch, History, epochs
+from kilonet.models import Classifier, build, is_file, rehearse
+from kilonet.progress import Progress
+from kilonet.rundir import Run, npz
+from kilonet.state import State, begin
+from kilonet.stopping import Stop, on_request
+from kilonet.train import advance, epochs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from kilonet.doctor.finding import Finding
+    from kilonet.history import Epoch
     from kilonet.images import ImageSet, Splits
-    from kilonet.metrics import Report
+
+    Watch = Callable[[State | Epoch], None]
+    Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training made ready, before anything is written."""
+    """A training made ready, before anything is written.
+
+    Attributes:
+        config: with every setting resolved.
+        data: what the config's source gives.
+        splits: its parts.
+        model: with its initial weights.
+        model_file: where a model of the user's own comes from, else None.
+    """
 
     config: Config
     data: ImageSet
     splits: Splits
     model: Classifier
+    model_file: str | None
+
+    def parts(self) -> dict[str, Any]:
+        """What tells whether the data is the same: the number of images of each part, and their checksum."""
+        return {name: {"n": len(part), "sha256": part.sha256()} for name, part in self.splits.parts().items()}
 
 
-def plan(config: Config) -> Plan:
+def plan(config: Config, model_file: str | None = None) -> Plan:
     """Load, split and build what a config asks for; nothing is written.
+
+    Args:
+        config: what is asked for.
+        model_file: the file of the user's own model, where it is not the one that the config names.
 
     Raises:
         KilonetError: if any of it won't do.
@@ -51,10 +71,11 @@ def plan(config: Config) -> Plan:
     data = sources.load(config.source)
     seed = config.training.seed if config.split_seed is None else config.split_seed
     splits = split(data, config.split, seed)
-    model = build(config.model, splits.train, config.training.seed)
-    if is_file(config.model):
+    name = model_file or config.model
+    model = build(name, splits.train, config.training.seed)
+    if is_file(name):
         rehearse(model, splits.train)
-    return Plan(config, data, splits, model)
+    return Plan(config, data, splits, model, name if is_file(name) else None)
 
 
 def first_step(made: Plan) -> float:
@@ -64,164 +85,250 @@ def first_step(made: Plan) -> float:
     return next(epochs(made.model, replace(made.splits, train=few, val=None, test=None), training)).train_loss
 
 
-def train(made: Plan, path: Path, watch: Callable[[Epoch | None, int, float], None]) -> Run:
-    """Train what was planned into an empty run directory, and measure it, the test part last and once.
+def start(made: Plan, project: Path, name: str | None = None) -> Run:
+    """A new run directory for what was planned; nothing is trained yet.
 
-    Args:
-        made: from `plan`.
-        path: from `folder`.
-        watch: told after each step (None, images done, mean loss) and after each epoch (its record, 0, 0).
+    Raises:
+        ConfigError: if the name is taken or would leave the project.
+        RunError: if the directory can't be made.
     """
-    start = time.perf_counter()
-    config, splits, model = made.config, made.splits, made.model
-    _write_plan(made, path)
-    records: list[Epoch] = []
-    best: Epoch | None = None
-    for record in epochs(model, splits, config.training, lambda done, loss: watch(None, done, loss)):
-        records.append(record)
-        checkpoint.save_model(model, path / "weights" / "last.safetensors")
-        if splits.val is None or record.better_than(best):
-            best = record
-            checkpoint.save_model(model, path / "weights" / "best.safetensors")
-        files.write(path / "results.csv", results_csv(records))
-        watch(record, 0, 0.0)
-    run = Run(path)
-    _measure(run, made, len(records), start)
-    plots.save(
-        plots.curves(History(records, path.name), f"{config.model} on {_short(config.source)}"),
-        path / "curves.png",
-    )
-    return run
+    notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
+    text = rundir.config_text(made.config, {**made.parts(), **notes})
+    return rundir.create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made.splits)})
 
 
-def _write_plan(made: Plan, path: Path) -> None:
-    config, splits = made.config, made.splits
-    parts = {name: {"n": len(part), "sha256": part.sha256()} for name, part in splits.parts().items()}
-    notes = {"notes": [*made.data.notes, *splits.notes]} if made.data.notes or splits.notes else {}
-    used = {name: version(name) for name in ("kilonet", "torch", "numpy")}
-    files.write(
-        path / "config.toml",
-        to_toml(config, parts={**parts, **notes}, versions={"python": platform.python_version(), **used}),
-    )
-    for name in ("weights", "state"):
-        (path / name).mkdir()
+def _split_npz(splits: Splits) -> bytes:
+    """The rows of each part, and a hash of each of their images."""
     kept: dict[str, Any] = {}
     for name, part in splits.parts().items():
         kept |= {f"{name}_rows": part.rows, f"{name}_prints": part.fingerprints()}
-    files.write(path / "state" / "split.npz", npz(kept))
+    return npz(kept)
 
 
-def _measure(run: Run, made: Plan, count: int, start: float) -> None:
-    """Measure the chosen weights, write the figures, and read the test part, for the only time."""
-    config, splits = made.config, made.splits
-    model = run.model(config.model if is_file(config.model) else None)
-    reports = {
-        name: evaluate(model, part, config.training.val_batch_size)
-        for name, part in (("val", splits.val), ("test", splits.test))
-        if part is not None
-    }
-    arrays: dict[str, Any] = {}
-    for name, report in reports.items():
-        arrays |= {f"{name}_probabilities": report.probabilities, f"{name}_labels": report.labels}
-    files.write(run.path / "predictions.npz", npz({**arrays, "classes": np.array(model.classes)}))
-    shown, part = ("val", splits.val) if splits.val is not None else ("test", splits.test)
-    if part is not None:
-        draw_report(reports[shown], part, run.path, f"{config.model}, {shown}")
-    matrix = weight_matrix(model)
-    if matrix is not None:
-        plots.save(plots.weights(matrix, model.shape, model.classes, "weights"), run.path / "weights.png")
-    metrics = {
-        "parameters": model.parameter_count(),
-        "epochs": count,
-        "seconds": time.perf_counter() - start,
-        "weights": measured_weights(config),
-        **{name: report.figures() for name, report in reports.items()},
-    }
-    files.write(run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+def finish(
+    run: Run, made: Plan, watch: Watch = lambda _: None, say: Say = lambda _: None, whole: Run | None = None
+) -> list[Finding]:
+    """Train a run to its end, from its newest good checkpoint if it has one, and measure it.
+
+    Ctrl-C and SIGTERM let the step that runs end, and save.
+
+    Args:
+        run: from `start`.
+        made: what it was started with, or `plan` of its config.
+        watch: told the state after each step, and the record after each epoch.
+        say: told, in lines, where the run goes on from.
+        whole: the run that this one is a part of, if it is one of several seeds.
+
+    Returns:
+        What the training doctor finds.
+
+    Raises:
+        DivergedError: if the loss is no finite number any more; what was good is kept.
+        RunError: if the run is being trained already, or its folder can't be written to.
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    again = f"kilonet resume {(whole or run).path}"
+    with _writing(run, again), rundir.held(run), on_request() as stop:
+        made.model.to(world.device(made.config.training.device))
+        state = begin(made.model, len(made.splits.train), made.config.training)
+        progress = Progress(run.path, made.config.save_every)
+        for line in progress.restore(state):
+            say(line)
+        run.unseal()
+        _train(state, made, progress, watch, stop, again)
+        model = run.model(made.model_file)
+
+        def pause() -> None:
+            if stop.asked:
+                raise Interrupted("interrupted after the last epoch, before its figures were done", f"go on: {again}")
+
+        reports = measuring.complete(run, model, made.splits, progress.spent, pause)
+    return diagnose(made.config, run.history(), model, made.splits.train, made.splits.val, reports)
 
 
-def draw_report(report: Report, data: ImageSet, path: Path, title: str) -> None:
-    """Draw predictions, confusion and mistakes of a measured part into a folder."""
-    plots.save(plots.predictions(report, data.images, data.classes, title), path / "predictions.png")
-    heading = f"{title}: {report.correct:,} of {report.n:,} right"
-    plots.save(plots.confusion(report, data.classes, heading), path / "confusion_matrix.png")
-    plots.save(plots.mistakes(report, data.images, data.classes, f"{title}: worst mistakes"), path / "mistakes.png")
+def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop, again: str) -> None:
+    """Train to the end, with checkpoints on the way, and one there."""
+
+    def after_step(now: State) -> None:
+        watch(now)
+        if stop.asked or progress.due(now):
+            progress.save(now)
+        if stop.asked:
+            where = f"epoch {now.epoch + 1}, step {now.step}"
+            raise Interrupted(f"interrupted in {where}, and saved", f"go on: {again}")
+
+    saved = -1
+    try:
+        for record in advance(state, made.splits, made.config.training, after_step):
+            watch(record)
+            if progress.due(state):
+                progress.save(state)
+                saved = state.epoch
+    except DivergedError as error:
+        progress.note_failure(state, error)
+        raise
+    if saved < state.epoch:
+        progress.save(state)
 
 
-def weight_matrix(model: Classifier) -> Any:
-    """The weights of a linear model, (K, C*H*W), or None for any other."""
-    if isinstance(model.net, Linear):
-        return model.net.weight.detach().cpu().numpy()
-    if isinstance(model.net, LinearFromScratch):
-        return model.net.weights.detach().cpu().numpy().T
-    return None
+@contextmanager
+def _writing(run: Run, again: str) -> Iterator[None]:
+    """Say what happened to the run where a file of it can't be written."""
+    try:
+        yield
+    except OSError as error:
+        if not run.path.is_dir():
+            raise RunError(f"{run.path} has vanished while it was trained") from None
+        if error.filename is None or not Path(error.filename).is_relative_to(run.path):
+            raise
+        raise RunError(
+            f"can't write {error.filename}: {error.strerror}",
+            f"what was saved before is whole: make room or mend the folder, then {again}",
+        ) from None
 
 
-def train_seeds(
-    config: Config, path: Path, watch: Callable[[int, Plan, Epoch | None, int, float], None]
-) -> dict[str, Any]:
-    """Independent runs with one seed after another, in `seed-S` inside a run directory, and their summary.
+def prepare(
+    run: Run, epochs: int | None = None, model_file: str | None = None, say: Say = lambda _: None
+) -> Plan | None:
+    """Make an interrupted run ready to go on with, or a finished one for more epochs; None if it is done and whole.
+
+    Args:
+        run: from `kilonet.rundir.find`.
+        epochs: train for so many epochs in all, more than the run was to have; the constant schedule permits it.
+        model_file: `path/to/file.py:ClassName`, for a run of a model of the user's own.
+        say: told, in lines, what of the run is damaged.
+
+    Raises:
+        ConfigError: if the epochs won't do.
+        ModelError: if the model's file is needed.
+        RunError: if the run can't go on: its training went wrong, or its config or its data is not as it was.
+    """
+    config, parts = run.untouched_config()
+    if (failed := run.failure()) is not None:
+        raise RunError(
+            f"{run.path} went wrong in epoch {failed['epoch']} (its loss was {failed['loss']}): it would do so again",
+            f"train anew with a lower --lr: kilonet train --config {run.path / 'config.toml'} --lr ...",
+        )
+    if epochs is not None:
+        config = _extended(config, epochs)
+    elif run.finished() and not run.damaged():
+        return None
+    for name in run.damaged():
+        say(f"{run.path / name} is damaged or gone: it is made again")
+    if is_file(config.model) and model_file is None:
+        raise ModelError(
+            f"{run.path} trains {config.model!r}, which is not imported because a config says so",
+            "give it: --model path/to/file.py:ClassName",
+        )
+    made = plan(config, model_file)
+    found = made.parts()
+    if found != {name: kept for name, kept in parts.items() if name != "notes"}:
+        raise RunError(
+            f"{config.source} has changed since {run.path} began: its parts are not those of config.toml",
+            "put the data back, or train anew",
+        )
+    if epochs is not None:
+        run.unseal()
+        run.rewrite_config(made.config, parts)
+    files.write(run.path / "state" / "split.npz", _split_npz(made.splits))
+    return made
+
+
+def _extended(config: Config, epochs: int) -> Config:
+    if config.training.schedule != "constant":
+        raise ConfigError(
+            f"--epochs can't be changed under {config.training.schedule}: every learning rate depends on their number",
+            "train anew, or with --schedule constant",
+        )
+    if epochs <= config.training.epochs:
+        raise ConfigError(f"epochs = {epochs} won't do: expected more than the run's {config.training.epochs}")
+    return replace(config, training=replace(config.training, epochs=epochs))
+
+
+def resume(path: str | Path, epochs: int | None = None, model_file: str | None = None) -> Run:
+    """Go on with an interrupted run, to the bits that it would have had without the interruption.
+
+    Args:
+        path: a run directory.
+        epochs: train for so many in all, more than the run was to have, where the schedule is constant.
+        model_file: `path/to/file.py:ClassName`, for a run of a model of your own.
+
+    Returns:
+        The run; one that was finished is left alone.
+
+    Raises:
+        KilonetError: as `prepare` and `finish` do.
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    run = rundir.find(str(path), Path())
+    if run.config.seeds > 1:
+        finish_seeds(run, epochs=epochs, model_file=model_file)
+    elif (made := prepare(run, epochs, model_file)) is not None:
+        finish(run, made)
+    return run
+
+
+def start_seeds(config: Config, project: Path, name: str | None = None) -> Run:
+    """A new run directory for several seeds; nothing is trained yet.
 
     The split is the first seed's for all of them, so that they are measured on the same images.
     """
-    files.write(path / "config.toml", to_toml(config))
     first = config.training.seed
-    figures: list[dict[str, Any]] = []
-    names: list[str] = []
-    for seed in range(first, first + config.seeds):
-        training = replace(config.training, seed=seed)
-        kept = first if config.split_seed is None else config.split_seed
-        made = plan(replace(config, training=training, seeds=1, split_seed=kept))
-        inside = path / f"seed-{seed}"
-        inside.mkdir()
-        run = train(made, inside, lambda *told, seed=seed, made=made: watch(seed, made, *told))
-        figures.append(run.metrics())
-        names.append(inside.name)
-    summary: dict[str, Any] = {"runs": names, "seeds": list(range(first, first + config.seeds))}
+    config = replace(config, split_seed=first if config.split_seed is None else config.split_seed)
+    return rundir.create(project, name, {"config.toml": rundir.config_text(config, {})})
+
+
+def finish_seeds(
+    run: Run,
+    watch: Callable[[Plan, int], Watch] = lambda _, __: lambda ___: None,
+    say: Say = lambda _: None,
+    epochs: int | None = None,
+    model_file: str | None = None,
+) -> dict[str, Any]:
+    """Train each seed of a run to its end, those that are done left alone, in `seed-S` inside it; then sum them up.
+
+    Args:
+        run: from `start_seeds`.
+        watch: given a plan and its seed, gives what `finish` is to tell.
+        say: told, in lines, where a run goes on from.
+        epochs: as `prepare` has it.
+        model_file: `path/to/file.py:ClassName`, for a model of the user's own.
+
+    Returns:
+        The summary, as in `summary.json`.
+    """
+    config, _ = run.untouched_config()
+    if epochs is not None:
+        config = _extended(config, epochs)
+    first = config.training.seed
+    seeds = range(first, first + config.seeds)
+    done = 0
+    for seed in seeds:
+        inside = Run(run.path / f"seed-{seed}")
+        if inside.path.exists():
+            more = epochs if epochs is not None and inside.config.training.epochs < epochs else None
+            made = prepare(inside, more, model_file, say)
+        else:
+            own = replace(config, training=replace(config.training, seed=seed), seeds=1)
+            made = plan(own, model_file)
+            inside = start(made, run.path, inside.path.name)
+        if made is not None:
+            for finding in finish(inside, made, watch(made, seed), say, whole=run):
+                say(f"{inside.path.name}: {finding.name}: {finding.what}; {finding.advice}")
+            done += 1
+    if epochs is not None:
+        run.rewrite_config(config, {})
+    return run.summary() if not done and run.summary() else _sum_up(run, config, list(seeds))
+
+
+def _sum_up(run: Run, config: Config, seeds: list[int]) -> dict[str, Any]:
+    inside = [Run(run.path / f"seed-{seed}") for seed in seeds]
+    figures = [member.metrics() for member in inside]
+    summary: dict[str, Any] = {"runs": [member.path.name for member in inside], "seeds": seeds}
     for part in ("val", "test"):
         if part in figures[0]:
             summary[part] = {key: over_seeds([f[part][key] for f in figures]) for key in ("accuracy", "loss")}
-    files.write(path / "summary.json", json.dumps(summary, indent=2) + "\n")
-    histories = [Run(path / name).history() for name in names]
-    plots.save(plots.curves(histories, f"{config.model}, {config.seeds} seeds"), path / "curves.png")
+    files.write(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    histories = [member.history() for member in inside]
+    plots.save(plots.curves(histories, f"{config.model}, {config.seeds} seeds"), run.path / "curves.png")
     return summary
-
-
-def measure(run: Run, source: str | None, model_file: str | None = None) -> tuple[Report, ImageSet, str]:
-    """Measure a run on its own test part, or on another source's (its test part, else all of it).
-
-    Returns:
-        The report, with notes on images that the run was trained or chosen on; the images; and what they are.
-    """
-    model = run.model(model_file)
-    notes: list[str] = []
-    if source is None:
-        data, what = _own_part(run, notes)
-    else:
-        data, what = sources.load(source), f"all of {source}"
-        if data.test_from is not None:
-            data, what = data.take(slice(data.test_from, None)), f"the test part of {source}"
-        data = aligned(data, model.classes)
-        for part, n in run.seen(data).items():
-            if n:
-                use = "was trained on" if part == "train" else "validated on"
-                notes.append(f"{n:,} of these {len(data):,} images are among those that this run {use}")
-    if data.shape != model.shape:
-        raise DataError(f"the model takes images of shape {model.shape}: {what} has {data.shape}")
-    return replace(evaluate(model, data), notes=tuple(notes)), data, what
-
-
-def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:
-    if not (run.path / "state" / "split.npz").is_file():
-        raise RunError("these weights lie in no run directory, so their test images are unknown", "give --data SOURCE")
-    if (test := run.part("test")) is not None:
-        return test, "its test part"
-    val = run.part("val")
-    if val is None:
-        raise RunError(f"{run.path} has neither a test nor a validation part", "give --data SOURCE")
-    notes.append("this run has no test part: these are its validation images")
-    return val, "its validation part"
-
-
-def _short(source: str) -> str:
-    return source if len(source) <= 40 else f"…{source[-39:]}"

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import platform
 import re
-import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from kilonet import checkpoint, files, sources
-from kilonet.config import Config, read_toml
-from kilonet.errors import ConfigError, RunError
+from kilonet.config import FORMAT, Config, read_table, read_toml, to_toml
+from kilonet.errors import ConfigError, DataError, RunError
+from kilonet.history import Epoch, History
 from kilonet.models import Classifier
-from kilonet.train import Epoch, History
+from kilonet.sources import npyfile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kilonet.images import ImageSet
 
 _CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
+_SEAL = "# kilonet resume goes by this file as it was written: sha256 "
+PRODUCTS = (
+    "results.csv", "metrics.json", "predictions.npz", "state/split.npz",
+    "weights/best.safetensors", "weights/last.safetensors",
+)  # fmt: skip
+"""The files of a finished run whose checksums are kept."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +52,106 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The config that the run was made from."""
-        return read_toml(self.path / "config.toml")
+        """The config that the run was made from.
+
+        Raises:
+            RunError: if the run is of another format version.
+            ConfigError: if the file can't be read.
+        """
+        path = self.path / "config.toml"
+        table = read_table(path)
+        if (found := table.get("format", 1)) != FORMAT:
+            versions = table.get("versions")
+            by = versions.get("kilonet") if isinstance(versions, dict) else None
+            raise RunError(f"{path} {checkpoint.other_format(found, by)}")
+        return read_toml(path)
+
+    def untouched_config(self) -> tuple[Config, dict[str, Any]]:
+        """The config, held against its checksum, and the number and checksum of the images of each part.
+
+        Raises:
+            RunError: if the file has been edited or damaged since it was written.
+        """
+        config, path = self.config, self.path / "config.toml"
+        first, _, rest = path.read_bytes().partition(b"\n")
+        if first.decode(errors="replace") != _SEAL + hashlib.sha256(rest).hexdigest():
+            raise RunError(
+                f"{path} has been edited or damaged since the run began",
+                f"put it back, or train anew: kilonet train --config {path}",
+            )
+        return config, read_table(path).get("parts", {})
+
+    def rewrite_config(self, config: Config, parts: dict[str, Any]) -> None:
+        """Write another config over the run's."""
+        files.write(self.path / "config.toml", config_text(config, parts))
+
+    def failure(self) -> dict[str, Any] | None:
+        """Where the training went wrong, if it did: `epoch`, `step` (None in validation) and `loss`, as text."""
+        path = self.path / "state" / "failed.json"
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text())
+            step, loss = found["step"], files.printable(str(found["loss"]))[:40]
+            return {"epoch": int(found["epoch"]), "step": None if step is None else int(step), "loss": loss}
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise RunError(
+                f"{path} can't be read: {type(error).__name__}", "delete it: kilonet resume makes it again"
+            ) from None
+
+    def seal(self) -> None:
+        """Mark the run as finished, with a checksum of each of its files of figures and weights."""
+        sums = {name: _sha256(self.path / name) for name in PRODUCTS if (self.path / name).exists()}
+        files.write(self.path / "state" / "finished.json", json.dumps(sums, indent=2) + "\n")
+
+    def unseal(self) -> None:
+        """Mark the run as unfinished."""
+        (self.path / "state" / "finished.json").unlink(missing_ok=True)
+
+    def finished(self) -> bool:
+        """Whether the run was finished; it may have been damaged since."""
+        return (self.path / "state" / "finished.json").is_file()
+
+    def damaged(self) -> list[str]:
+        """Names of the files of a finished run that are not as they were written, or gone."""
+        sums = self._sums()
+        return [name for name, known in sums.items() if _sha256(self.path / name) != known] if sums else []
+
+    def _sums(self) -> dict[str, str]:
+        try:
+            found = json.loads((self.path / "state" / "finished.json").read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or not set(found) <= set(PRODUCTS):
+            return {"state/finished.json": ""}
+        return found
+
+    def _intact(self, name: str) -> Path:
+        """One of the run's files, held against its checksum if the run is finished."""
+        path = self.path / name
+        known = self._sums().get(name)
+        if known is not None and path.exists() and _sha256(path) != known:
+            raise RunError(f"{path} is damaged: its checksum does not match", f"mend it: kilonet resume {self.path}")
+        return path
 
     def model(self, model_file: str | None = None) -> Classifier:
         """The trained model; `model_file` is needed for one of a user's own file."""
         weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
         if not weights.is_file():
-            raise RunError(
-                f"{self.path} has no weights yet", f"train it: kilonet train --config {self.path}/config.toml"
-            )
+            raise RunError(f"{self.path} has no weights yet", f"train it: kilonet resume {self.path}")
         return checkpoint.load_model(weights, model_file)
 
     def history(self) -> History:
         """The epochs in `results.csv`."""
         try:
-            with (self.path / "results.csv").open(newline="") as file:
+            with self._intact("results.csv").open(newline="") as file:
                 rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
             if any(row[name] is None for row in rows for name in ("epoch", "train_loss", "lr", "seconds")):
                 raise ValueError("a row is cut short")
             records = [Epoch(**{**row, "epoch": int(row["epoch"])}) for row in rows]  # type: ignore[arg-type]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
             raise RunError(f"{self.path / 'results.csv'} can't be read: {error}") from None
         if not records:
             raise RunError(f"{self.path} has no epochs yet")
@@ -69,19 +160,29 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """The figures in `metrics.json`."""
         try:
-            found: dict[str, Any] = json.loads((self.path / "metrics.json").read_text())
-        except (OSError, ValueError) as error:
+            found: dict[str, Any] = json.loads(self._intact("metrics.json").read_text())
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.path / 'metrics.json'} can't be read: {error}") from None
+        if not isinstance(found, dict):
+            raise RunError(f"{self.path / 'metrics.json'} holds no figures")
         return found
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of several seeds; empty if there is none that can be read."""
+        try:
+            found = json.loads((self.path / "summary.json").read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def part(self, name: str) -> ImageSet | None:
         """The images of a part of the run's split, held against the hashes that the run wrote of them."""
         config, kept = self.config, self._split()
-        if f"{name}_rows" not in kept:
+        if not {f"{name}_rows", f"{name}_prints"} <= set(kept):
             return None
         rows = kept[f"{name}_rows"]
         data = sources.load(config.source)
-        part = data.take(rows) if rows.max() < len(data) else None
+        part = data.take(rows) if rows.min() >= 0 and rows.max() < len(data) else None
         if part is None or not np.array_equal(part.fingerprints(), kept[f"{name}_prints"]):
             raise RunError(f"{config.source} has changed since {self.path} was trained", "give --data SOURCE")
         return part
@@ -96,12 +197,31 @@ class Run:
 
     def _split(self) -> dict[str, Any]:
         """The rows of each part, and the hashes of their images."""
-        path = self.path / "state" / "split.npz"
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                return dict(kept)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
-            raise RunError(f"{path} can't be read: {type(error).__name__}") from None
+        path = self._intact("state/split.npz")
+        kept = read_npz(path)
+        for name, array in kept.items():
+            if array.ndim != 1 or not len(array) or array.dtype.kind != ("u" if name.endswith("_prints") else "i"):
+                raise RunError(f"{path} is damaged: {files.printable(name)[:40]} holds no rows or hashes")
+        return kept
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """The arrays in one of a run's `.npz` files.
+
+    Raises:
+        RunError: if it is damaged, or holds more than such a file can.
+    """
+    try:
+        return npyfile.read_npz(path)
+    except (DataError, OSError) as error:
+        raise RunError(f"{path} can't be read: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _number(text: str | None) -> float | None:
@@ -113,45 +233,85 @@ def measured_weights(config: Config) -> str:
     return "last" if config.split == "full" else config.training.measure
 
 
-def folder(project: Path, name: str | None) -> Path:
-    """A new, empty run directory; two that ask at once never get the same.
+def config_text(config: Config, parts: dict[str, Any]) -> str:
+    """The text of a run's `config.toml`: the config, what its parts hold, what wrote it, and a checksum of it all."""
+    used = {"python": platform.python_version(), **{name: version(name) for name in ("kilonet", "torch", "numpy")}}
+    text = to_toml(config, format=FORMAT, parts=parts, versions=used)
+    return f"{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
+    """A new run directory that holds some files from its first moment; two that ask at once never get the same.
+
+    Args:
+        project: the folder of the runs; made if it is not there.
+        name: of the run, or None for `train`, `train2`, ..., the first that is free.
+        contents: of the files, by name.
 
     Raises:
         ConfigError: if the name is taken or would leave the project.
         RunError: if the directory can't be made.
     """
     if name is not None:
-        check_name(name)
+        check_free(project, name)
+    names = [name] if name is not None else ("train" if i == 1 else f"train{i}" for i in range(1, 1_000_000))
     try:
-        project.mkdir(parents=True, exist_ok=True)
-        if name is not None:
-            (project / name).mkdir()
-            return project / name
-        for i in range(1, 1_000_000):
-            path = project / ("train" if i == 1 else f"train{i}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            return path
-    except FileExistsError:
-        if name is None or not project.is_dir():
-            raise ConfigError(f"{project} is no folder", "give another one with --project") from None
-        raise ConfigError(f"{project / name} exists already", "give another --name, or none") from None
+        made = next((run for candidate in names if (run := _made(project / candidate, contents))), None)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{project} is no folder", "give another one with --project") from None
     except OSError as error:
         raise RunError(f"can't write into {project}: {error.strerror}", "give another folder with --project") from None
-    raise RunError(f"{project} is full of runs")
+    if made is None:
+        raise ConfigError(f"{project / (name or 'train')} exists already", "give another --name, or none")
+    return made
 
 
-def check_name(name: str) -> None:
-    """Make sure that a run can have this name.
+def _made(path: Path, contents: dict[str, bytes | str]) -> Run | None:
+    """A new run directory, or None if the name is taken."""
+    if path.exists():
+        return None
+    try:
+        with files.whole_folder(path, replace=False) as building:
+            for inside in ("weights", "state"):
+                (building / inside).mkdir()
+            for file, content in contents.items():
+                files.write(building / file, content)
+    except FileExistsError:
+        if not path.exists():
+            raise
+        return None
+    return Run(path)
+
+
+@contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Hold a run, so that no other process trains it.
 
     Raises:
-        ConfigError: if it would leave its folder, or is `last`.
+        RunError: if one does.
+    """
+    lock = FileLock(run.path / "state" / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{run.path} is being trained by another process", "wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_free(project: Path, name: str) -> None:
+    """Make sure that a new run can have this name.
+
+    Raises:
+        ConfigError: if it would leave its folder, is `last`, or is taken.
     """
     files.check_name(name, "the run's name")
     if name == "last":
         raise ConfigError("a run can't be named 'last'", "that word means the newest run")
+    if (project / name).exists():
+        raise ConfigError(f"{project / name} exists already", "give another --name, or none")
 
 
 def find(name: str, project: Path) -> Run:
@@ -161,7 +321,7 @@ def find(name: str, project: Path) -> Run:
         RunError: if there is none, or it is no run.
     """
     if name == "last":
-        found = [p for p in project.glob("*/config.toml") if p.is_file()] if project.is_dir() else []
+        found = [p for p in project.glob("[!.]*/config.toml") if p.is_file()] if project.is_dir() else []
         if not found:
             raise RunError(f"no runs in {project}", "train one: kilonet train")
         return Run(max(found, key=lambda p: (p.stat().st_mtime_ns, _last_number(p.parent.name))).parent)
@@ -182,11 +342,11 @@ def find(name: str, project: Path) -> Run:
 
 def members(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds, else the run itself."""
-    if run.weights is not None or not (run.path / "summary.json").is_file():
+    if run.weights is not None or run.config.seeds == 1:
         return [run]
     found = sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
     if not found:
-        raise RunError(f"{run.path} holds none of the runs that its summary.json names")
+        raise RunError(f"{run.path} holds none of its runs yet", f"go on: kilonet resume {run.path}")
     return [Run(p.parent) for p in found]
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
 from kilonet import world
-from kilonet.batches import LoaderOrder, Order, Resident, SeededOrder
+from kilonet.batches import Resident
 from kilonet.engines import torch as engine
-from kilonet.errors import RunError
+from kilonet.errors import DivergedError
+from kilonet.history import Epoch, History
 from kilonet.models import Classifier, adopt
-from kilonet.optimizers import optimizer
+from kilonet.state import State, begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,58 +23,6 @@ if TYPE_CHECKING:
 
     from kilonet.config import Training
     from kilonet.images import Splits
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The record of an epoch.
-
-    Attributes:
-        epoch: its number, from 1.
-        train_loss: running mean of the cross-entropy over the training images, in nats.
-        val_loss: mean cross-entropy over the validation images after the epoch, or None without these.
-        val_accuracy: share of the validation images classified rightly, 0 to 1, or None.
-        lr: learning rate of the last step.
-        seconds: time of training and validation.
-    """
-
-    epoch: int
-    train_loss: float
-    val_loss: float | None
-    val_accuracy: float | None
-    lr: float
-    seconds: float
-
-    def better_than(self, other: Epoch | None) -> bool:
-        """Whether this epoch's weights are to be kept: higher validation accuracy, then lower loss."""
-        if other is None:
-            return True
-        return self._score() > other._score()
-
-    def _score(self) -> tuple[float, float]:
-        loss = math.inf if self.val_loss is None or math.isnan(self.val_loss) else self.val_loss
-        return (self.val_accuracy or 0.0, -loss)
-
-
-@dataclass(frozen=True)
-class History:
-    """All epochs of a training."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    name: str = ""
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch of the highest validation accuracy, then the lower loss."""
-        best = self.epochs[0]
-        for record in self.epochs[1:]:
-            best = record if record.better_than(best) else best
-        return best
-
-    @property
-    def last(self) -> Epoch:
-        """The last epoch."""
-        return self.epochs[-1]
 
 
 def fit(model: nn.Module, data: Splits, training: Training) -> History:
@@ -88,6 +36,7 @@ def fit(model: nn.Module, data: Splits, training: Training) -> History:
     Raises:
         ModelError: if the model does not fit the data.
         ConfigError: if the device is not there.
+        DivergedError: if the loss is no finite number any more.
     """
     classifier = adopt(model, data.train)
     return History(list(epochs(classifier, data, training)), classifier.name)
@@ -97,7 +46,7 @@ def epochs(
     model: Classifier,
     data: Splits,
     training: Training,
-    watch: Callable[[int, float], None] = lambda _, __: None,
+    watch: Callable[[State], None] = lambda _: None,
 ) -> Iterator[Epoch]:
     """Train a model in place, and give a record after each epoch.
 
@@ -105,32 +54,46 @@ def epochs(
         model: raw pixels in, logits out.
         data: the training part, and the validation part if there is one.
         training: the settings.
-        watch: told, after each step, how many images of the epoch are done and their mean loss.
+        watch: told after each step.
 
     Raises:
-        RunError: if the loss is no finite number any more.
+        DivergedError: if the loss is no finite number any more.
+        ModelError: if the model has nothing to train.
+        ConfigError: if the device is not there.
     """
-    device = world.device(training.device)
+    model.to(world.device(training.device))
+    yield from advance(begin(model, len(data.train), training), data, training, watch)
+
+
+def advance(
+    state: State, data: Splits, training: Training, watch: Callable[[State], None] = lambda _: None
+) -> Iterator[Epoch]:
+    """Go on with a training from where it stands; as `epochs` else."""
     world.set_threads(training.threads)
-    model.to(device)
+    device = state.model.mean.device
     train = Resident.of(data.train, device)
     val = None if data.val is None else Resident.of(data.val, device)
-    order: Order = (
-        LoaderOrder(len(train)) if training.batch_order == "loader" else SeededOrder(len(train), training.seed)
-    )
-    update = optimizer(model, training)
-    steps = math.ceil(len(train) / training.batch_size)
+    size = training.batch_size
+    steps = math.ceil(len(train) / size)
     rates = learning_rates(training, steps)
-    for epoch in range(training.epochs):
+    while state.epoch < training.epochs:
+        state.begin_epoch()
+        of_epoch = rates[state.epoch * steps :][:steps]
+        rows, left = state.rows[state.step * size :], of_epoch[state.step :]
         start = time.perf_counter()
-        rows = order.epoch()
-        of_epoch = rates[epoch * steps : (epoch + 1) * steps]
-        train_loss = engine.train_epoch(model, update, train, rows, training.batch_size, of_epoch, watch)
-        if not math.isfinite(train_loss):
-            raise RunError(f"the training went wrong in epoch {epoch + 1}: its loss is {train_loss}", "lower --lr")
-        val_loss, val_accuracy = (None, None) if val is None else validate(model, val, training.val_batch_size)
-        seconds = time.perf_counter() - start
-        yield Epoch(epoch + 1, train_loss, val_loss, val_accuracy, of_epoch[-1], seconds)
+        for losses in engine.steps(state.model, state.optimizer, train, rows, size, left):
+            for loss in losses:
+                state.count(loss, min(size, len(train) - state.images))
+            state.seconds += time.perf_counter() - start
+            watch(state)
+            start = time.perf_counter()
+        val_loss, val_accuracy = (None, None) if val is None else validate(state.model, val, training.val_batch_size)
+        if val_loss is not None and not math.isfinite(val_loss):
+            raise DivergedError(state.epoch + 1, None, val_loss)
+        seconds = state.seconds + time.perf_counter() - start
+        record = Epoch(state.epoch + 1, state.loss, val_loss, val_accuracy, of_epoch[-1], seconds)
+        state.end_epoch(record)
+        yield record
 
 
 def validate(model: nn.Module, data: Resident, batch_size: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The machine that a run computes on: its device and its threads."""
+"""The machine that a run computes on: its device, its threads, its random generators."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def device(name: str) -> torch.device:
         raise ConfigError(f"device {name!r} is not there: {reason[:160]}", "--device cpu always works") from None
     if found.type == "meta" or (found.type == "cpu" and found.index):
         raise ConfigError(f"device {name!r} is not there", "--device cpu always works")
+    if found.type == "cuda":
+        torch.backends.cudnn.deterministic = True
     return found
 
 
@@ -35,3 +37,26 @@ def set_threads(threads: int | None) -> int:
             raise ConfigError(f"threads = {threads} won't do: expected from 1 to 1024")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def generators(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of PyTorch's global generators, uint8, by name: the CPU's, and the device's if it has its own."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def set_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put PyTorch's global generators back into states that `generators` gave.
+
+    Raises:
+        KeyError, TypeError, RuntimeError: if they are no such states.
+    """
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states["mps"])

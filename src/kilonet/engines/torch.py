@@ -9,45 +9,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from kilonet.batches import Resident
     from kilonet.optimizers import Optimizer
 
 
-def train_epoch(
-    model: nn.Module,
-    optimizer: Optimizer,
-    data: Resident,
-    order: Tensor,
-    batch_size: int,
-    rates: Sequence[float],
-    watch: Callable[[int, float], None],
-) -> float:
-    """Train on the rows in `order`, once.
+def steps(
+    model: nn.Module, optimizer: Optimizer, data: Resident, rows: Tensor, batch_size: int, rates: Sequence[float]
+) -> Iterator[list[float]]:
+    """Train on some rows, once, in their order.
 
     Args:
         model: raw uint8 images in, logits out.
         optimizer: over the model's parameters.
         data: the training images.
-        order: int64, (M,).
+        rows: int64, (M,).
         batch_size: images a step.
         rates: the learning rate of each step.
-        watch: told, after each step, how many images are done and the mean loss so far.
 
-    Returns:
-        The running mean of the loss over the images, each measured by the weights it was met with.
+    Yields:
+        Mean losses over the images, in nats, of the steps taken since it last yielded; whoever iterates may look at
+        the model, and stop, there.
     """
     model.train()
-    total, done = 0.0, 0
-    for (images, labels), rate in zip(data.batches(order, batch_size), rates, strict=True):
+    for (images, labels), rate in zip(data.batches(rows, batch_size), rates, strict=True):
         loss = F.cross_entropy(model(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step(rate)
-        total += loss.item() * len(labels)
-        done += len(labels)
-        watch(done, total / done)
-    return total / done
+        yield [loss.item()]
 
 
 @torch.no_grad()

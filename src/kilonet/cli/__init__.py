@@ -1,0 +1,51 @@
+"""The command line: parse, call, print. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
+
+from kilonet.cli import checks, results, sources, training  # noqa: F401  they register their commands
+from kilonet.cli.app import app
+from kilonet.errors import Interrupted, KilonetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0; 2 for an unknown command or flag; 1 for anything else that won't do."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [word for word in given if word != "--debug"]
+    try:
+        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+    except (UnknownCommandError, UnknownOptionError) as error:
+        _fail(str(error), None, 2)
+    except CycloptsError as error:
+        _fail(str(error), None, 1)
+    except KilonetError as error:
+        if debug:
+            raise
+        _fail(error.message, error.hint, 1)
+    except OSError as error:
+        if debug:
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        _fail(f"{what}{error.strerror or error}", None, 1)
+    except Interrupted as stopped:
+        _fail(stopped.message, stopped.hint, 130)
+    except KeyboardInterrupt:
+        _fail("interrupted", None, 130)
+    sys.exit(0)
+
+
+def _fail(message: str, hint: str | None, status: int) -> None:
+    from kilonet.files import printable
+
+    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
+    if hint:
+        sys.stderr.write(f"hint: {printable(hint)}\n")
+    sys.exit(status)

@@ -1,0 +1,165 @@
+"""`evaluate`, `predict` and `plot`: what a run gives."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kilonet.cli.app import RUNS, answer, app
+from kilonet.errors import ConfigError
+from kilonet.flags import Json, ModelFile, Project, Show, parse_rows
+
+if TYPE_CHECKING:
+    from kilonet.rundir import Run
+
+
+@app.command
+def evaluate(
+    run: str = "last", /, *, data: str | None = None, model: ModelFile = None, show: Show = None,
+    project: Project = RUNS, json: Json = False,
+) -> None:  # fmt: skip
+    """Measure a run: loss, accuracy with its interval, per-class scores, confusion, calibration, worst mistakes.
+
+    Parameters
+    ----------
+    run
+        A run directory, one of its weight files, a name in the project, or last.
+    data
+        Measure on this source instead of the run's own test part: on its test part, else on all of it.
+    show
+        Draw the confusion matrix to this .png, .pdf or .svg.
+    """
+    from kilonet import display, files, plots, rundir
+    from kilonet.measuring import measure
+
+    target = files.check_picture_target(show) if show else None
+    found = rundir.find(run, project)
+    members = rundir.members(found)
+    if members != [found]:
+        if target:
+            raise ConfigError("--show draws one run, not several seeds", f"name one, such as {members[0].path}")
+        _report_members(found, {member.path.name: measure(member, data, model)[0] for member in members}, json)
+        return
+    report, images, what = measure(found, data, model)
+    title = f"{files.printable(str(found.weights or found.path))}, {what}"
+    if target:
+        plots.save(plots.confusion(report, images.classes, title), target)
+    document = {
+        "run": str(found.path), "measured": what, **report.figures(), "ece": report.ece, "notes": report.notes,
+        "classes": [asdict(score) for score in report.classes], "confusion": report.confusion.tolist(),
+        "mistakes": [
+            {"row": int(report.rows[i]), "true": images.classes[report.labels[i]],
+             "predicted": images.classes[report.predicted[i]],
+             "probability": float(report.probabilities[i, report.predicted[i]])}
+            for i in report.worst()
+        ],
+    }  # fmt: skip
+    answer(document, json, lambda: display.report(report, title))
+
+
+@app.command
+def predict(
+    run: str = "last", /, *images: Path, data: str | None = None, index: str | None = None, model: ModelFile = None,
+    show: Show = None, project: Project = RUNS, json: Json = False,
+) -> None:  # fmt: skip
+    """Predict pictures: a row a picture, its class and probability.
+
+    Parameters
+    ----------
+    run
+        A run directory, one of its weight files, a name in the project, or last.
+    images
+        Picture files of any format, or .npy arrays.
+    data
+        Take the pictures from this source.
+    index
+        Which rows of it, such as 7 or 50000-50008; the first nine if not given.
+    show
+        Draw the pictures with their classes to this .png, .pdf or .svg.
+    """
+    import numpy as np
+
+    from kilonet import display, files, plots, rundir, sources
+    from kilonet.predict import Predictor
+
+    target = files.check_picture_target(show) if show else None
+    if bool(images) == (data is not None):
+        raise ConfigError("expected pictures or --data SOURCE, and not both", "kilonet predict RUN IMAGE...")
+    if index is not None and data is None:
+        raise ConfigError("--index without --data", "rows are those of a source: --data SOURCE --index 0-8")
+    predictor = Predictor(rundir.single(rundir.find(run, project)).model(model))
+    if data is None:
+        found = predictor.files(images)
+    else:
+        whole = sources.load(data)
+        rows = parse_rows(index, len(whole)) if index is not None else range(min(9, len(whole)))
+        found = predictor.rows(whole.take(np.array(rows)), data)
+    if target:
+        captions = [p.label if p.truth in (None, p.label) else f"{p.label}, is {p.truth}" for p in found]
+        wrong = [p.truth not in (None, p.label) for p in found]
+        plots.save(plots.images(np.stack([p.image for p in found]), captions, wrong), target)
+    document = [
+        {"source": p.source, "class": p.label, "probability": p.probability, "probabilities": p.probabilities}
+        | ({} if p.truth is None else {"true": p.truth})
+        for p in found
+    ]
+    answer(document, json, lambda: display.predictions(found))
+
+
+@app.command
+def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, json: Json = False) -> None:
+    """Draw the curves of a run again, or of several runs compared, and print their figures beside each other.
+
+    Parameters
+    ----------
+    run
+        Run directories, names in the project, or last.
+    show
+        Draw to this .png, .pdf or .svg.
+    """
+    from kilonet import display, files, plots, rundir
+
+    target = files.check_picture_target(show)
+    found = [member for name in run or ("last",) for member in rundir.members(rundir.find(name, project))]
+    histories = [member.history() for member in found]
+    listed = [_compared(member) for member in found]
+    plots.save(plots.curves(histories if len(histories) > 1 else histories[0], ", ".join(run) or "last"), target)
+
+    def tell() -> None:
+        display.table(list(listed[0]), [list(row.values()) for row in listed])
+        display.line(f"\nfigure    {target}")
+
+    answer({"figure": str(target), "runs": listed}, json, tell)
+
+
+def _report_members(found: Run, measured: dict[str, Any], json: bool) -> None:
+    """Several seeds: a line each, and their mean and spread."""
+    from kilonet import display
+    from kilonet.metrics import over_seeds
+
+    summary = {key: over_seeds([getattr(r, key) for r in measured.values()]) for key in ("accuracy", "loss")}
+    document = {"run": str(found.path), "runs": {n: r.figures() for n, r in measured.items()}, **summary}
+
+    def tell() -> None:
+        display.table(["run", "accuracy"], [(name, display.accuracy(r.figures())) for name, r in measured.items()])
+        display.seeds({"test": {"accuracy": summary["accuracy"]}})
+
+    answer(document, json, tell)
+
+
+def _compared(member: Run) -> dict[str, Any]:
+    """A run's figures for a comparison: validation only."""
+    from kilonet import display
+
+    history = member.history()
+    return {
+        "run": str(member.path),
+        "model": member.config.model,
+        "epochs": len(history.epochs),
+        "best val accuracy": display.percent(history.best.val_accuracy),
+        "at epoch": history.best.epoch,
+        "last val accuracy": display.percent(history.last.val_accuracy),
+        "train loss": f"{history.last.train_loss:.4f}",
+        "seconds": f"{sum(r.seconds for r in history.epochs):.1f}",
+    }

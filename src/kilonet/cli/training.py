@@ -1,0 +1,196 @@
+"""`train` and `resume`: runs started, and gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from kilonet.cli.app import RUNS, answer, app
+from kilonet.config import Config, Training, read_toml, resolve
+from kilonet.errors import ConfigError
+from kilonet.flags import Json, ModelFile, Project, TrainingFlags, Whole
+
+if TYPE_CHECKING:
+    from kilonet.doctor.finding import Finding
+    from kilonet.run import Plan
+    from kilonet.rundir import Run
+
+
+@app.command
+def train(
+    source: str | None = None,
+    /,
+    *,
+    model: str | None = None,
+    preset: str | None = None,
+    split: str | None = None,
+    seeds: Whole | None = None,
+    training: Annotated[TrainingFlags | None, Parameter(name="*")] = None,
+    save_every: float | None = None,
+    config: Path | None = None,
+    project: Project = RUNS,
+    name: str | None = None,
+    dry_run: bool = False,
+    json: Json = False,
+) -> None:
+    """Train a model, measure it, and leave weights, figures and pictures in a run directory.
+
+    Parameters
+    ----------
+    source
+        A known name, openml:NAME_OR_ID, or a path; mnist-5k if not given.
+    model
+        A name of the zoo, or path/to/file.py:ClassName; kilo-16k if not given.
+    preset
+        A whole experiment: tutorial-linear or tutorial-cnn.
+    split
+        standard, full, tutorial, or fractions such as 70/15/15.
+    seeds
+        Independent runs, with one seed after another.
+    save_every
+        Seconds between checkpoints inside an epoch, for kilonet resume. [default: 30]
+    config
+        Begin from this config.toml of a run.
+    name
+        Name of the run; train, train2, ... if not given.
+    dry_run
+        Load, split, build and take one step; write nothing.
+    """
+    from kilonet import display, run, rundir
+    from kilonet.doctor.data import examine_briefly
+
+    chosen = _chosen(source, model, preset, split, seeds, save_every, training, config)
+    if name is not None:
+        rundir.check_free(project, name)
+    made = run.plan(chosen)
+    notes = [*made.data.notes, *made.splits.notes]
+    for note in notes:
+        display.say(f"note: {note}")
+    display.findings_in_short(findings := examine_briefly(made.splits))
+    if dry_run:
+        _dry_run(made, json)
+    elif chosen.seeds > 1:
+        _finish_seeds(run.start_seeds(chosen, project, name), json)
+    else:
+        _finish(run.start(made, project, name), made, json, findings)
+
+
+@app.command
+def resume(
+    run: str = "last", /, *, epochs: Whole | None = None, model: ModelFile = None, project: Project = RUNS,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Go on with an interrupted run, to the very bits that it would have had; a finished one is left alone.
+
+    Parameters
+    ----------
+    run
+        A run directory, a name in the project, or last.
+    epochs
+        Train for so many epochs in all, more than the run was to have; only under the constant schedule.
+    """
+    from kilonet import display, rundir
+    from kilonet.run import prepare
+
+    found = rundir.find(run, project)
+    if found.weights is not None:
+        raise ConfigError(f"{run} is a weight file: expected a run", f"did you mean {found.path}?")
+    if found.config.seeds > 1:
+        _finish_seeds(found, json, epochs, model)
+        return
+    made = prepare(found, epochs, model, display.say)
+    if made is None:
+        display.say(f"{found.path} is finished: nothing to do")
+        _tell(found, [], [], json)
+    else:
+        _finish(found, made, json, [])
+
+
+def _finish(found: Run, made: Plan, json: bool, findings: list[Finding]) -> None:
+    """Train a run to its end, in sight; the findings are those of its data."""
+    from kilonet import display, run
+
+    with display.TrainingDisplay() as shown:
+        own = run.finish(found, made, shown.watch(made), display.say)
+    display.findings_in_short(own)
+    _tell(found, [*made.data.notes, *made.splits.notes], [*findings, *own], json)
+
+
+def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str | None = None) -> None:
+    from kilonet import display, run
+
+    with display.TrainingDisplay() as shown:
+        summary = run.finish_seeds(found, shown.watch, display.say, epochs, model)
+
+    def tell() -> None:
+        display.seeds(summary)
+        display.line(f"runs      {found.path}")
+
+    answer({"run": str(found.path), **summary}, json, tell)
+
+
+def _tell(found: Run, notes: list[str], findings: list[Finding], json: bool) -> None:
+    """What came out of a run."""
+    from kilonet import display
+
+    metrics, config = found.metrics(), found.config
+
+    def tell() -> None:
+        count = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, {metrics['seconds']:.1f} s"
+        display.line(f"{config.model} on {config.source}: {count}, {metrics['weights']} weights")
+        for part in ("val", "test"):
+            if part in metrics:
+                display.line(f"{part:4} accuracy {display.accuracy(metrics[part])}")
+        display.line(f"run       {found.path}")
+
+    told = [asdict(finding) for finding in findings]
+    answer({"run": str(found.path), "notes": notes, "findings": told, **metrics}, json, tell)
+
+
+def _chosen(
+    source: str | None, model: str | None, preset: str | None, split: str | None, seeds: int | None,
+    save_every: float | None, training: Training | None, config: Path | None,
+) -> Config:  # fmt: skip
+    """The config that the flags ask for."""
+    from kilonet.models import is_file
+
+    if source and not _is_known(source) and Path(source).expanduser().exists():
+        source = str(Path(source).expanduser().resolve())
+    given: dict[str, Any] = {"source": source, "model": model, "preset": preset, "split": split, "seeds": seeds}
+    given |= {"save_every": save_every}
+    settings = {key: value for key, value in given.items() if value is not None}
+    flags = {key: value for key, value in (vars(training) if training else {}).items() if value is not None}
+    base = read_toml(config) if config else None
+    if base is not None and is_file(base.model) and model is None:
+        raise ConfigError(
+            f"{config} names a model from a file, {base.model!r}, which is not imported because a config says so",
+            "give it: --model path/to/file.py:ClassName",
+        )
+    return resolve(settings, flags, base)
+
+
+def _is_known(source: str) -> bool:
+    from kilonet import sources
+
+    return source in sources.known()
+
+
+def _dry_run(made: Plan, json: bool) -> None:
+    from kilonet import display, run
+    from kilonet.config import to_toml
+
+    loss = run.first_step(made)
+    parts = {name: len(part) for name, part in made.splits.parts().items()}
+    parameters = made.model.parameter_count()
+
+    def tell() -> None:
+        display.line(to_toml(made.config).rstrip())
+        counts = ", ".join(f"{name} {n:,}" for name, n in parts.items())
+        display.line(f"\n{counts}; {parameters:,} parameters; loss of the first step {loss:.4f}")
+        display.line("a dry run: nothing was written")
+
+    shown = {"config": asdict(made.config), "parts": parts, "parameters": parameters, "first_loss": loss}
+    answer(shown, json, tell)

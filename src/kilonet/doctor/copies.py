@@ -1,0 +1,87 @@
+"""Images that occur more than once: inside a part, under several labels, in two parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kilonet.doctor.finding import Finding
+from kilonet.doctor.part import counted, listed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kilonet.doctor.part import Part
+
+
+def duplicates(part: Part, prints: NDArray[np.uint64], labels: NDArray[np.int64] | None) -> list[Finding]:
+    """Findings `duplicates`, and `conflicting-labels` where the labels may be looked at.
+
+    Args:
+        part: the images.
+        prints: uint64, (N,), their hashes.
+        labels: int64, (N,), or None.
+    """
+    _, first, group = np.unique(prints, return_index=True, return_inverse=True)
+    extra = np.ones(len(prints), bool)
+    extra[first] = False
+    if not extra.any():
+        return []
+    copied = np.bincount(group)[group] > 1
+    evidence = {"part": part.name, "extra": int(extra.sum()), "images": int(copied.sum())}
+    found = [
+        Finding(
+            "duplicates",
+            counted(extra, part, "again what an earlier row shows, to the pixel"),
+            "copies count double in training, and in a measured part they narrow the interval unduly",
+            "keep the first of each and remove these rows",
+            part.rows(extra),
+            evidence,
+        )
+    ]
+    return found if labels is None else found + _conflicting(part, group, labels)
+
+
+def _conflicting(part: Part, group: NDArray[np.int64], labels: NDArray[np.int64]) -> list[Finding]:
+    """Equal images whose labels differ."""
+    low = np.full(group.max() + 1, np.iinfo(np.int64).max)
+    high = np.full(group.max() + 1, -1)
+    np.minimum.at(low, group, labels)
+    np.maximum.at(high, group, labels)
+    at_odds = (low != high)[group]
+    if not at_odds.any():
+        return []
+    sets = len(np.unique(group[at_odds]))
+    return [
+        Finding(
+            "conflicting-labels",
+            counted(at_odds, part, f"equal to others of another label, in {sets:,} groups"),
+            "at most one label of each group can be right, so the others are errors for certain",
+            "look at them with --show and correct or remove the wrong ones",
+            part.rows(at_odds),
+            {"part": part.name, "images": int(at_odds.sum()), "groups": sets},
+        )
+    ]
+
+
+def shared(
+    earlier: Part, earlier_prints: NDArray[np.uint64], later: Part, later_prints: NDArray[np.uint64]
+) -> list[Finding]:
+    """Finding `shared`: images of the later part, which measures or chooses, that the earlier one holds, too."""
+    also = np.isin(later_prints, earlier_prints)
+    if not also.any():
+        return []
+    there = np.isin(earlier_prints, later_prints)
+    n, rows = int(also.sum()), later.rows(also)
+    return [
+        Finding(
+            "shared",
+            f"{n:,} of {len(later):,} images in {later.name} are in {earlier.name}, too ({listed(rows)}; "
+            f"there {listed(earlier.rows(there))})",
+            f"what was trained on is remembered, not recognised: accuracy on {later.name} comes out too high",
+            f"remove the {n:,} from one of the two, best from {earlier.name}",
+            rows + earlier.rows(there),
+            {"parts": [earlier.name, later.name], "shared": n, "there": int(there.sum())},
+        )
+    ]

@@ -1,0 +1,72 @@
+"""Likely label errors: planted ones are found, the arithmetic is confident learning's, nothing else is touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import kilonet as kn
+from kilonet.doctor.labels import FOLDS, folds, label_errors, suggested
+
+
+def with_errors(data: kn.ImageSet, share: float) -> tuple[kn.ImageSet, set[int]]:
+    rng = np.random.default_rng(8)
+    wrong = rng.random(len(data)) < share
+    labels = np.where(wrong, (data.labels + rng.integers(1, 10, len(data))) % 10, data.labels)
+    return replace(data, labels=labels), set(np.flatnonzero(wrong).tolist())
+
+
+def test_planted_errors_are_found_first_and_reproducibly() -> None:
+    data, wrong = with_errors(kn.load("digits"), 0.02)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    told: list[float] = []
+    found = label_errors(data, 0, told.append)
+    assert found is not None
+    assert torch.equal(torch.get_rng_state(), before)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert len(set(found.rows) & wrong) >= 0.8 * len(wrong)
+    assert len(set(found.rows[: len(wrong)]) & wrong) >= 0.7 * len(wrong)
+    first = found.evidence["suspects"][0]
+    assert first["label"] == data.classes[data.labels[first["row"]]]
+    assert first["suggested"] == str(kn.load("digits").labels[first["row"]])
+
+
+def test_the_same_seed_gives_the_same_finding() -> None:
+    data, _ = with_errors(kn.load("digits").take(np.arange(400)), 0.03)
+    assert label_errors(data, 3) == label_errors(data, 3)
+
+
+def test_suspects_are_those_of_the_confident_joint() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(4, 0.4), 300)
+    labels = rng.integers(0, 4, 300)
+    expected = []
+    usual = [probabilities[labels == k, k].mean() for k in range(4)]
+    for p, label in zip(probabilities, labels, strict=True):
+        above = [k for k in range(4) if p[k] >= usual[k]]
+        best = max(above, key=lambda k: p[k], default=label)
+        expected.append(best if best != label else -1)
+    assert suggested(probabilities, labels).tolist() == expected
+
+
+def test_folds_hold_every_class_evenly() -> None:
+    labels = np.repeat(np.arange(5), [4, 7, 40, 41, 400])
+    fold = folds(labels, 0)
+    for k in range(5):
+        counts = np.bincount(fold[labels == k], minlength=FOLDS)
+        assert counts.max() - counts.min() <= 1
+    assert not np.array_equal(fold, folds(labels, 1))
+
+
+@pytest.mark.full
+def test_errors_of_mnist_that_are_known_are_found(full_mnist: kn.ImageSet) -> None:
+    """Some that any eye tells, from the lists published with confident learning (Northcutt et al. 2021)."""
+    found = label_errors(full_mnist)
+    assert found is not None
+    known = {59915, 43454, 40144, 26560, 10994, 60947, 66651, 62462}
+    assert len(known & set(found.rows)) >= 6

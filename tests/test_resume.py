@@ -1,0 +1,464 @@
+"""An interrupted run ends as one that was not: the same bits, whatever stopped it, and wherever."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kilonet as kn
+from kilonet import checkpoint, cli, config, plots, run, rundir
+from kilonet.config import Config, Training
+from kilonet.errors import ConfigError, DivergedError, ModelError, RunError
+from kilonet.images import Splits
+from kilonet.models import build
+from kilonet.progress import Progress
+from kilonet.rundir import Run
+from kilonet.state import State, begin
+from kilonet.train import advance
+
+DROPOUT = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(144, 10)
+        )
+"""
+
+SETTINGS = [
+    ("linear", {"optimizer": "sgd"}),
+    ("linear-from-scratch", {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3}),
+    ("tutorial-cnn", {"optimizer": "adam", "batch_order": "loader"}),
+    ("kilo-4k", {"optimizer": "adamw", "weight_decay": 1e-2, "schedule": "one-cycle", "lr": 1e-2}),
+    ("kilo-16k", {"optimizer": "adam", "weight_decay": 1e-4, "schedule": "one-cycle"}),
+    ("dropout", {"optimizer": "adam"}),
+    ("dropout", {"optimizer": "sgd", "momentum": 0.9, "batch_order": "loader", "schedule": "one-cycle"}),
+]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return kn.load("digits").split("40/30/30")
+
+
+@pytest.fixture(scope="module")
+def net_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("nets") / "net.py"
+    path.write_text(DROPOUT)
+    return f"{path}:Net"
+
+
+def whole(state: State) -> dict[str, Any]:
+    """All of a state but its times, for comparison."""
+    figures = {**state.figures(), "seconds": 0.0}
+    figures["records"] = [{**record, "seconds": 0.0} for record in figures["records"]]
+    return {**figures, **{name: value.numpy().tobytes() for name, value in state.tensors().items()}}
+
+
+def fresh(name: str, splits: Splits, training: Training) -> State:
+    return begin(build(name, splits.train, training.seed), len(splits.train), training)
+
+
+def kill_after(steps: int, saved: int, progress: Progress) -> Any:
+    """What to call after each step: the last checkpoint is written some steps before the end."""
+    done = 0
+
+    def after_step(state: State) -> None:
+        nonlocal done
+        done += 1
+        if done == max(1, steps - saved):
+            progress.save(state)
+        if done == steps:
+            raise Killed
+
+    return after_step
+
+
+def trained(name: str, splits: Splits, training: Training) -> dict[str, Any]:
+    state = fresh(name, splits, training)
+    list(advance(state, splits, training))
+    return whole(state)
+
+
+@pytest.mark.parametrize(("model", "chosen"), SETTINGS, ids=lambda value: value if isinstance(value, str) else "")
+def test_resumed_is_uninterrupted(
+    model: str, chosen: dict[str, Any], splits: Splits, net_file: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = net_file if model == "dropout" else model
+    training = Training(epochs=3, batch_size=64, seed=3, threads=1, **chosen)
+    expected = trained(name, splits, training)
+
+    @settings(max_examples=12)
+    @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 15)), min_size=1, max_size=3))
+    def check(kills: list[tuple[int, int]]) -> None:
+        folder = tmp_path_factory.mktemp("run")
+        for inside in ("state", "weights"):
+            (folder / inside).mkdir()
+        for steps, saved in kills:
+            progress = Progress(folder, 30)
+            state = fresh(name, splits, training)
+            progress.restore(state)
+            try:
+                list(advance(state, splits, training, kill_after(steps, saved, progress)))
+            except Killed:
+                torch.manual_seed(99)
+        state = fresh(name, splits, training)
+        Progress(folder, 30).restore(state)
+        list(advance(state, splits, training))
+        assert whole(state) == expected
+
+    check()
+
+
+def test_a_part_without_validation_resumes(splits: Splits, tmp_path: Path) -> None:
+    alone = replace(splits, val=None)
+    training = Training(epochs=3, batch_size=64, threads=1)
+    run_in(tmp_path, "linear", alone, training, stop=17)
+    state = fresh("linear", alone, training)
+    Progress(tmp_path, 30).restore(state)
+    list(advance(state, alone, training))
+    assert whole(state) == trained("linear", alone, training)
+
+
+def run_in(folder: Path, name: str, splits: Splits, training: Training, stop: int, every: float = 0) -> None:
+    """Train in a folder, with a checkpoint a step, killed after some steps."""
+    for inside in ("state", "weights"):
+        (folder / inside).mkdir(parents=True, exist_ok=True)
+    progress, done = Progress(folder, every), 0
+
+    def after_step(state: State) -> None:
+        nonlocal done
+        progress.save(state)
+        done += 1
+        if done == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        list(advance(fresh(name, splits, training), splits, training, after_step))
+
+
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(splits: Splits, tmp_path: Path) -> None:
+    training = Training(epochs=2, batch_size=64, threads=1)
+    run_in(tmp_path, "linear", splits, training, stop=8)
+    flip(tmp_path / "state" / "checkpoint.safetensors", 5000)
+    state = fresh("linear", splits, training)
+    progress = Progress(tmp_path, 30)
+    notes = progress.restore(state)
+    assert "checkpoint.safetensors is damaged" in notes[0]
+    assert (state.epoch, state.step) == (0, 7)
+    progress.save(state)
+    assert checkpoint.read(progress.previous)[0]["step"] == 7
+    list(advance(state, splits, training))
+    assert whole(state) == trained("linear", splits, training)
+
+
+def test_without_a_good_checkpoint_it_starts_again(splits: Splits, tmp_path: Path) -> None:
+    training = Training(epochs=2, batch_size=64, threads=1)
+    run_in(tmp_path, "linear", splits, training, stop=8)
+    for name in ("checkpoint", "previous"):
+        flip(tmp_path / "state" / f"{name}.safetensors", 900)
+    state = fresh("linear", splits, training)
+    notes = Progress(tmp_path, 30).restore(state)
+    assert [note for note in notes if "damaged" in note] == notes[:2]
+    assert "starting again" in notes[2]
+    list(advance(state, splits, training))
+    assert whole(state) == trained("linear", splits, training)
+
+
+def test_a_checkpoint_of_another_run_is_refused(splits: Splits, tmp_path: Path) -> None:
+    training = Training(epochs=2, batch_size=64, threads=1)
+    run_in(tmp_path, "linear", splits, training, stop=8)
+    with pytest.raises(RunError, match="no checkpoint of this run"):
+        Progress(tmp_path, 30).restore(fresh("kilo-4k", splits, training))
+
+
+@given(st.integers(0, 10**9), st.integers(0, 7))
+@settings(max_examples=300)
+def test_every_flipped_bit_of_a_weight_file_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    checkpoint.write(path, {"a": torch.arange(9.0), "b": torch.ones(2, 3)}, {"classes": ["x", "0" * 64], "format": 9})
+    checkpoint.read(path)
+    flip(path, at, bit)
+    with pytest.raises(RunError, match=r"weights\.safetensors"):
+        checkpoint.read(path)
+
+
+@given(st.integers(0, 10**9))
+@settings(max_examples=50)
+def test_every_cut_weight_file_is_noticed(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    checkpoint.write(path, {"a": torch.arange(9.0)}, {})
+    content = path.read_bytes()
+    path.write_bytes(content[: length % len(content)])
+    with pytest.raises(RunError, match=r"weights\.safetensors"):
+        checkpoint.read(path)
+
+
+def test_a_weight_file_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new.safetensors"
+    monkeypatch.setattr(checkpoint, "FORMAT", 7)
+    monkeypatch.setattr(checkpoint, "version", lambda _: "9.1")
+    checkpoint.write(path, {"a": torch.zeros(1)}, {})
+    monkeypatch.undo()
+    with pytest.raises(RunError, match=r"format '7', written by Kilonet 9\.1.*reads 2; it needs Kilonet 9\.1"):
+        checkpoint.read(path)
+
+
+# --- whole runs
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose runs draw their figures."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def project(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose runs write an empty file for each figure, which takes less time."""
+    monkeypatch.setattr(plots, "save", lambda _, path: path.write_bytes(b""))
+    return drawn
+
+
+LINEAR = Config(source="digits", model="linear", training=Training(epochs=3, batch_size=64, threads=1))
+
+
+def start(project: Path, chosen: Config = LINEAR, name: str | None = None) -> tuple[Run, run.Plan]:
+    made = run.plan(chosen)
+    return run.start(made, project, name), made
+
+
+def finished(project: Path, chosen: Config = LINEAR, name: str | None = None) -> Run:
+    found, made = start(project, chosen, name)
+    run.finish(found, made)
+    return found
+
+
+def interrupted(project: Path, steps: int, chosen: Config = LINEAR) -> Run:
+    """A run killed after some steps, with a checkpoint at each of them."""
+    found, made = start(project, replace(chosen, save_every=0))
+
+    def watch(now: object) -> None:
+        nonlocal steps
+        steps -= isinstance(now, State)
+        if steps < 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.finish(found, made, watch)
+    return found
+
+
+def results(found: Run) -> dict[str, Any]:
+    """The files of a run, their times left out."""
+    files = {p.name: p.read_bytes() for p in found.path.rglob("*") if p.is_file() and p.parent.name != "state"}
+    del files["config.toml"]
+    files["results.csv"] = repr([replace(r, seconds=0) for r in found.history().epochs]).encode()
+    files["metrics.json"] = json.dumps({**found.metrics(), "seconds": 0}).encode()
+    figures, tensors = checkpoint.read(found.path / "state" / "checkpoint.safetensors")
+    return {**files, **{name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, "step": figures["step"]}
+
+
+def test_a_killed_run_resumes_from_its_directory_alone(drawn: Path) -> None:
+    expected = results(finished(drawn))
+    assert {"curves.png", "mistakes.png"} < set(expected)
+    found = interrupted(drawn, 30)
+    assert not found.finished()
+    assert results(kn.resume(found.path)) == expected
+
+
+def test_a_run_without_a_checkpoint_starts_from_its_config(project: Path) -> None:
+    expected = results(finished(project))
+    found, _ = start(project)
+    assert results(kn.resume(found.path)) == expected
+
+
+def test_a_finished_run_is_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = finished(project)
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found.path.rglob("*") if p.is_file()}
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["resume", str(found.path)])
+    assert ended.value.code == 0
+    assert "is finished: nothing to do" in capsys.readouterr().err
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found.path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("name", rundir.PRODUCTS)
+def test_a_damaged_file_of_a_finished_run_is_named_and_made_again(
+    name: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = finished(project)
+    expected = results(found)
+    flip(found.path / name, 77, 1)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["resume", str(found.path)])
+    assert ended.value.code == 0
+    assert f"{name} is damaged" in capsys.readouterr().err
+    assert results(found) == expected
+    assert found.damaged() == []
+
+
+def test_more_epochs_give_what_so_many_at_once_give(project: Path) -> None:
+    more = replace(LINEAR, training=replace(LINEAR.training, epochs=5))
+    expected = results(finished(project, more))
+    found = finished(project)
+    assert results(kn.resume(found.path, epochs=5)) == expected
+    assert found.config.training.epochs == 5
+    half = interrupted(project, 30)
+    assert results(kn.resume(half.path, epochs=5)) == expected
+
+
+def test_more_epochs_are_refused_where_they_change_the_rest(project: Path) -> None:
+    cycle = replace(LINEAR, training=replace(LINEAR.training, schedule="one-cycle"))
+    found = finished(project, cycle)
+    with pytest.raises(ConfigError, match="under one-cycle"):
+        kn.resume(found.path, epochs=5)
+    with pytest.raises(ConfigError, match="expected more than the run's 3"):
+        kn.resume(finished(project).path, epochs=3)
+
+
+def test_an_edited_config_is_not_gone_on_with(project: Path) -> None:
+    found = interrupted(project, 30)
+    path = found.path / "config.toml"
+    path.write_text(path.read_text().replace("lr = 0.001", "lr = 0.003"))
+    with pytest.raises(RunError, match="edited or damaged"):
+        kn.resume(found.path)
+    assert config.read_toml(path).training.lr == 0.003
+
+
+def test_a_run_of_another_format_is_refused(project: Path) -> None:
+    found = finished(project)
+    path = found.path / "config.toml"
+    path.write_text(path.read_text().replace("format = 2", "format = 3").replace('kilonet = "', 'kilonet = "8.'))
+    for use in (lambda: kn.resume(found.path), lambda: found.model(), lambda: found.part("val")):
+        with pytest.raises(RunError, match=r"format '3', written by Kilonet 8\..*it needs Kilonet 8\."):
+            use()
+
+
+def test_data_that_has_changed_is_noticed(project: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    data = kn.load("digits")
+    np.savez(tmp_path / "own.npz", images=data.images, labels=data.labels)
+    found = interrupted(project, 30, replace(LINEAR, source=str(tmp_path / "own.npz")))
+    np.savez(tmp_path / "own.npz", images=255 - data.images, labels=data.labels)
+    with pytest.raises(RunError, match="has changed since"):
+        kn.resume(found.path)
+
+
+def test_a_users_model_is_given_again(project: Path, net_file: str) -> None:
+    chosen = replace(LINEAR, model=net_file)
+    expected = results(finished(project, chosen))
+    found = interrupted(project, 30, chosen)
+    with pytest.raises(ModelError, match="not imported because a config says so"):
+        kn.resume(found.path)
+    assert results(kn.resume(found.path, model_file=net_file)) == expected
+
+
+def test_seeds_go_on_where_they_stopped(project: Path) -> None:
+    several = replace(LINEAR, seeds=3, save_every=0)
+    whole_run = run.start_seeds(several, project)
+    expected = run.finish_seeds(whole_run)
+    broken = run.start_seeds(several, project)
+    done = 0
+
+    def watch(_: object, seed: int) -> Any:
+        def told(now: object) -> None:
+            nonlocal done
+            done += isinstance(now, State) and seed == 1
+            if done == 33:
+                raise Killed
+
+        return told
+
+    with pytest.raises(Killed):
+        run.finish_seeds(broken, watch)
+    assert sorted(p.name for p in broken.path.glob("seed-*")) == ["seed-0", "seed-1"]
+    kn.resume(broken.path)
+    assert broken.summary() == expected
+    for seed in range(3):
+        assert results(Run(broken.path / f"seed-{seed}")) == results(Run(whole_run.path / f"seed-{seed}"))
+    before = (broken.path / "summary.json").stat().st_mtime_ns
+    kn.resume(broken.path)
+    assert (broken.path / "summary.json").stat().st_mtime_ns == before
+    kn.resume(broken.path, epochs=4)
+    assert [len(Run(broken.path / f"seed-{seed}").history().epochs) for seed in range(3)] == [4, 4, 4]
+
+
+def test_a_training_gone_wrong_keeps_what_was_good(project: Path) -> None:
+    wild = replace(LINEAR, training=replace(LINEAR.training, optimizer="sgd", lr=1e38, epochs=9))
+    found, made = start(project, wild)
+    with pytest.raises(DivergedError, match=r"epoch 1, step \d+: its loss is") as failure:
+        run.finish(found, made)
+    assert found.failure() == {"epoch": 1, "step": failure.value.step, "loss": str(failure.value.loss)}
+    with pytest.raises(RunError, match="it would do so again"):
+        kn.resume(found.path)
+
+
+LATE = """
+import torch
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images):
+        if self.training:
+            self.calls += 1
+        return super().forward(images.flatten(1)) * (float("nan") if self.calls > 50 else 1.0)
+"""
+
+
+def test_a_training_gone_wrong_late_has_the_last_good_epochs_weights(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    found, made = start(project, replace(LINEAR, model=f"{tmp_path / 'late.py'}:Net"))
+    with pytest.raises(DivergedError, match="epoch 3, step 11: its loss is nan"):
+        run.finish(found, made)
+    assert [record.epoch for record in found.history().epochs] == [1, 2]
+    good = checkpoint.read(found.path / "weights" / "last.safetensors")[1]
+    assert int(good["calls"]) == 40
+    assert all(tensor.isfinite().all() for tensor in good.values())
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(project: Path) -> None:
+    found, made = start(project)
+    with rundir.held(found), pytest.raises(RunError, match="being trained by another process"):
+        run.finish(found, made)
+
+
+def test_a_run_that_was_never_quite_made_is_not_the_last(project: Path) -> None:
+    found, _ = start(project)
+    half = project / ".train2.abc.part"
+    half.mkdir()
+    (half / "config.toml").write_bytes((found.path / "config.toml").read_bytes())
+    assert rundir.find("last", project).path == found.path
+
+
+def test_what_a_killed_write_left_is_cleared_away(project: Path) -> None:
+    found = interrupted(project, 30)
+    (found.path / "state" / ".checkpoint.safetensors.abc.part").write_bytes(b"half")
+    kn.resume(found.path)
+    assert not list(found.path.rglob("*.part"))
