@@ -102,7 +102,8 @@ class Run:
     def seal(self) -> None:
         """Mark the run as finished, with a checksum of each of its files of figures and weights."""
         sums = {name: _sha256(self.path / name) for name in PRODUCTS if (self.path / name).exists()}
-        files.write(self.path / "state" / "finished.json", json.dumps(sums, indent=2) + "\n")
+        sealed = {"files": sums, "sha256": seal_of(sums)}
+        files.write(self.path / "state" / "finished.json", json.dumps(sealed, indent=2) + "\n")
 
     def unseal(self) -> None:
         """Mark the run as unfinished."""
@@ -118,15 +119,16 @@ class Run:
         return [name for name, known in sums.items() if _sha256(self.path / name) != known] if sums else []
 
     def _sums(self) -> dict[str, str]:
+        """The checksums of a finished run's files; where these are damaged themselves, that file alone, with none."""
         try:
             found = json.loads((self.path / "state" / "finished.json").read_text())
+            sums: dict[str, str] = found["files"]
+            whole = isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= set(PRODUCTS)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or not set(found) <= set(PRODUCTS):
-            return {"state/finished.json": ""}
-        return found
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        return sums if whole else {"state/finished.json": ""}
 
     def _intact(self, name: str) -> Path:
         """One of the run's files, held against its checksum if the run is finished."""
@@ -215,6 +217,11 @@ def read_npz(path: Path) -> dict[str, Any]:
         return npyfile.read_npz(path)
     except (DataError, OSError) as error:
         raise RunError(f"{path} can't be read: {error}") from None
+
+
+def seal_of(sums: dict[str, str]) -> str:
+    """The checksum of the checksums."""
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from fuzz.edits import EXTREMES, Draw, extreme, mutated, mutated_json, number, overwritten, pick
+from kilonet.rundir import seal_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -259,6 +260,18 @@ def mutated_safetensors(draw: Draw, data: bytes) -> bytes:
     header += b" " * (-len(header) % 8)
     whole = struct.pack("<Q", len(header)) + header + body
     return _resealed(whole) if number(draw, 0, 9) else whole
+
+
+@st.composite
+def mutated_marks(draw: Draw, data: bytes) -> bytes:
+    """A small JSON file of a run's with damage in it; where it carries a checksum, that is made right, mostly."""
+    text = bytes(draw(mutated_json(data)))
+    try:
+        document = json.loads(text)
+        document["sha256"] = seal_of(document["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text
+    return json.dumps(document).encode() if number(draw, 0, 9) else text
 
 
 def _resealed(data: bytes) -> bytes:

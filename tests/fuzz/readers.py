@@ -498,7 +498,7 @@ READERS: dict[str, Reader] = {
     ),
     "results": _run_reader(["results.csv"], mutated_text, Run.history, _is_history),
     "metrics": _run_reader(["metrics.json"], mutated_json, Run.metrics, lambda answer: isinstance(answer, dict)),
-    "marks": _run_reader(["state/finished.json", "state/failed.json", "summary.json"], mutated_json, _read_marks, _are_marks),
+    "marks": _run_reader(["state/finished.json", "state/failed.json", "summary.json"], formats.mutated_marks, _read_marks, _are_marks),
     "split": _run_reader(["state/split.npz"], formats.mutated_zip, _read_split, _is_split),
     "cache": Reader(_damaged_entry(), _cache_valid, _read_cached, _is_the_cached, 0.7),
     "openml": Reader(_damaged_answers(), lambda: [dict(seeds.openml())], _read_openml, _is_image_set, 0.4),

@@ -147,7 +147,7 @@ def run() -> dict[str, bytes]:
         "summary.json": json.dumps({"runs": ["seed-0", "seed-1"], "test": measured}).encode(),
     }
     sums = {name: hashlib.sha256(found[name]).hexdigest() for name in rundir.PRODUCTS if name in found}
-    return {**found, "state/finished.json": json.dumps(sums).encode()}
+    return {**found, "state/finished.json": json.dumps({"files": sums, "sha256": rundir.seal_of(sums)}).encode()}
 
 
 @functools.cache
