@@ -88,7 +88,7 @@ def other_format(found: object, by: object) -> str:
 
 def _place(seal: str) -> bytes:
     """The checksum as it stands in the file: JSON within JSON."""
-    return b'\\"sha256\\": \\"' + seal.encode()
+    return b'\\"sha256\\": \\"' + seal.encode(errors="replace")
 
 
 def _description(content: bytes) -> dict[str, Any]:
@@ -159,7 +159,9 @@ def _described(path: Path, description: dict[str, Any], model_file: str | None) 
     classes = tuple(files.printable(str(name)) for name in description["classes"])
     preparation: Preparation = "digit" if description["preparation"] == "digit" else "resize"
     mean, std = ([float(n) for n in description[key]] for key in ("mean", "std"))
-    if not all(map(math.isfinite, mean + std)) or min(std) <= 0 or len(set(classes)) < len(classes):
+    if not all(map(math.isfinite, mean + std)) or min(std) <= 0 or not {len(mean), len(std)} <= {1, channels}:
+        raise RunError(f"{path}: its description is damaged")
+    if not classes or len(set(classes)) < len(classes):
         raise RunError(f"{path}: its description is damaged")
     if description["zoo"] and model_file is not None:
         raise ModelError(f"{path} holds a {description['model']}", "leave out --model")

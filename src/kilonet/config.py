@@ -210,7 +210,7 @@ def read_table(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no config file {path}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder", f"its config file may be {path / 'config.toml'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
 
 
