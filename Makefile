@@ -20,7 +20,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/kilonet bench
 
-$(READY): pyproject.toml constraints.txt
+KERNELS := $(wildcard src/kilonet/engines/kernels/*.[ch]*)
+
+$(READY): pyproject.toml constraints.txt hatch_build.py $(KERNELS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kilonet needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

@@ -15,9 +15,9 @@ from kilonet import config
 from kilonet.config import PRESETS, RECIPES
 
 
-def digest(chosen: dict[str, Any], seed: int, threads: int) -> str:
+def digest(chosen: dict[str, Any], seed: int, threads: int, engine: str = "auto") -> str:
     """A checksum of the weights and records of two epochs on mnist-5k's first split."""
-    made = config.resolve(chosen, {"epochs": 2, "seed": seed, "threads": threads})
+    made = config.resolve(chosen, {"epochs": 2, "seed": seed, "threads": threads, "engine": engine})
     splits = kn.load("mnist-5k").split(made.split, 0)
     model = kn.build(made.model, splits.train, seed)
     history = kn.fit(model, splits, made.training)
@@ -30,13 +30,16 @@ def digest(chosen: dict[str, Any], seed: int, threads: int) -> str:
 CHOICES: list[dict[str, Any]] = [*({"model": name} for name in RECIPES), *({"preset": name} for name in PRESETS)]
 
 
+@pytest.mark.parametrize("engine", ["native", "torch"])
 @pytest.mark.parametrize("chosen", CHOICES, ids=lambda chosen: next(iter(chosen.values())))
-def test_equal_seeds_give_equal_bits(chosen: dict[str, Any]) -> None:
+def test_equal_seeds_give_equal_bits(chosen: dict[str, Any], engine: str) -> None:
     threads = torch.get_num_threads()
-    first = digest(chosen, 3, threads)
+    first = digest(chosen, 3, threads, engine)
     torch.rand(5)
-    assert digest(chosen, 3, threads) == first
-    assert digest(chosen, 4, threads) != first
+    assert digest(chosen, 3, threads, engine) == first
+    assert digest(chosen, 4, threads, engine) != first
+    if engine == "native":
+        assert digest(chosen, 3, 1, engine) == first
 
 
 def test_another_process_gives_the_same_bits() -> None:

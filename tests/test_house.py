@@ -13,14 +13,25 @@ SOURCE = Path(kilonet.__file__).parent
 
 FLOORS = {
     0: {"errors", "files", "config", "images", "world", "history", "stopping"},
-    1: {"arrays", "pictures", "sources", "preprocess", "models", "summary", "batches", "metrics", "optimizers"},
+    1: {
+        "augment",
+        "arrays",
+        "pictures",
+        "sources",
+        "preprocess",
+        "models",
+        "summary",
+        "batches",
+        "metrics",
+        "optimizers",
+    },
     2: {"engines", "checkpoint", "state"},
     3: {"train", "evaluation", "predict", "plots"},
     4: {"rundir", "progress", "measuring", "doctor"},
     5: {"run"},
     6: {"bench", "display", "flags"},
     7: {"cli", "__main__"},
-}
+}  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import kilonet as kn
 from kilonet import checkpoint, cli, config, plots, run, rundir
 from kilonet.config import Config, Training
+from kilonet.engines import native
 from kilonet.errors import ConfigError, DivergedError, ModelError, RunError
 from kilonet.images import Splits
 from kilonet.models import build
@@ -37,11 +39,21 @@ SETTINGS = [
     ("linear", {"optimizer": "sgd"}),
     ("linear-from-scratch", {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3}),
     ("tutorial-cnn", {"optimizer": "adam", "batch_order": "loader"}),
+    ("tutorial-cnn", {"optimizer": "adam", "batch_order": "loader", "engine": "torch", "rotate": 10.0}),
     ("kilo-4k", {"optimizer": "adamw", "weight_decay": 1e-2, "schedule": "one-cycle", "lr": 1e-2}),
+    ("kilo-4k", {"optimizer": "sgd", "momentum": 0.9, "shift": 1.0, "zoom": 0.2, "label_smoothing": 0.1}),
     ("kilo-16k", {"optimizer": "adam", "weight_decay": 1e-4, "schedule": "one-cycle"}),
     ("dropout", {"optimizer": "adam"}),
     ("dropout", {"optimizer": "sgd", "momentum": 0.9, "batch_order": "loader", "schedule": "one-cycle"}),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_step_a_call() -> Iterator[None]:
+    """Trainings can be killed after any step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "SECONDS_A_CALL", 0)
+        yield
 
 
 class Killed(BaseException):

@@ -21,6 +21,7 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "one-cycle"]
 BatchOrder = Literal["seeded", "loader"]
 Weights = Literal["best", "last"]
+Engine = Literal["auto", "torch", "native"]
 
 T = TypeVar("T")
 
@@ -54,10 +55,22 @@ class Training:
     """Course of the learning rate over the steps of the whole run."""
     batch_order: BatchOrder = "seeded"
     """`seeded`: from a generator of the run's own; `loader`: the draws of a plain PyTorch script with DataLoader."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes in training, from 0 to below 1."""
+    shift: float = 0.0
+    """Augmentation: training images are moved by up to so many pixels in x and in y, anew in each epoch."""
+    rotate: float = 0.0
+    """Augmentation: they are turned by up to so many degrees."""
+    zoom: float = 0.0
+    """Augmentation: they are enlarged or reduced by up to this share; 0.1 is a factor from 1/1.1 to 1.1."""
+    shear: float = 0.0
+    """Augmentation: they are slanted by up to so many degrees."""
     measure: Weights = "best"
     """Weights that get measured: those of the best validation accuracy, or the last."""
     seed: int = 0
     """Seed of the initial weights, the batch order and the split."""
+    engine: Engine = "auto"
+    """What computes: `native`, the kernels for small nets; `torch`, for any net; `auto`, native where it can."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
     threads: int | None = None
@@ -71,6 +84,11 @@ class Training:
         _require(self.momentum == 0 or self.optimizer == "sgd", "momentum", self.momentum, "0 unless with sgd")
         decay = self.weight_decay
         _require(math.isfinite(decay) and decay >= 0, "weight_decay", decay, "a number from 0")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "from 0 to below 1")
+        _require(0 <= self.shift <= 1000, "shift", self.shift, "from 0 to 1000 pixels")
+        _require(0 <= self.rotate <= 180, "rotate", self.rotate, "from 0 to 180 degrees")
+        _require(0 <= self.zoom <= 10, "zoom", self.zoom, "from 0 to 10")
+        _require(0 <= self.shear <= 80, "shear", self.shear, "from 0 to 80 degrees")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to below 2**63")
         _require(self.threads is None or 1 <= self.threads <= 1024, "threads", self.threads, "from 1 to 1024")
 

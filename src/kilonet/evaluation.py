@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kilonet import engines
 from kilonet.batches import Resident
-from kilonet.engines import torch as engine
 from kilonet.errors import DataError, ModelError
 from kilonet.metrics import Report, report
 from kilonet.models import Classifier, adopt
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 BATCH = 500
 
 
-def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH) -> Report:
+def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH, engine: str = "auto") -> Report:
     """Measure a model: loss, accuracy with its interval, per-class scores, confusion, calibration, mistakes.
 
     Args:
         model: from `kilonet.build`, or any module of your own.
         data: the images; every one is counted once.
         batch_size: images a forward pass.
+        engine: what computes, as in `kilonet.config.Training`.
 
     Raises:
         DataError: if there is no data (a split without this part).
@@ -37,17 +38,17 @@ def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH) -
     if data is None:
         raise DataError("nothing to measure: this split has no such part", "split with 'standard' or fractions")
     classifier = adopt(model, data)
-    logits = finite_logits(classifier, Resident.of(data, classifier.mean.device), batch_size)
+    logits = finite_logits(classifier, Resident.of(data, classifier.mean.device), batch_size, engine)
     return report(logits, data.labels, data.classes, data.rows)
 
 
-def finite_logits(model: Classifier, data: Resident, batch_size: int) -> NDArray[np.float64]:
+def finite_logits(model: Classifier, data: Resident, batch_size: int, engine: str = "auto") -> NDArray[np.float64]:
     """Logits of all the images, float64, (N, K).
 
     Raises:
         ModelError: if any is NaN or infinite.
     """
-    logits: NDArray[np.float64] = engine.logits(model, data, batch_size).double().numpy()
+    logits: NDArray[np.float64] = engines.choose(engine, model).logits(model, data, batch_size).double().numpy()
     if not np.isfinite(logits).all():
         raise ModelError(f"{model.name} gives logits that are no finite numbers", "its training went wrong: lower --lr")
     return logits

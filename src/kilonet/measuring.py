@@ -43,7 +43,7 @@ def complete(
     for part_name, part in (("val", splits.val), ("test", splits.test)):
         pause()
         if part is not None:
-            reports[part_name] = evaluate(model, part, config.training.val_batch_size)
+            reports[part_name] = evaluate(model, part, config.training.val_batch_size, config.training.engine)
     arrays: dict[str, Any] = {}
     for part_name, report in reports.items():
         arrays |= {f"{part_name}_probabilities": report.probabilities, f"{part_name}_labels": report.labels}
@@ -61,6 +61,7 @@ def complete(
         "epochs": len(history.epochs),
         "seconds": seconds(),
         "weights": measured_weights(config),
+        "engine": config.training.engine,
         **{part_name: report.figures() for part_name, report in reports.items()},
     }
     files.write(run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -96,6 +97,7 @@ def measure(run: Run, source: str | None, model_file: str | None = None) -> tupl
         The report, with notes on images that the run was trained or chosen on; the images; and what they are.
     """
     model = run.model(model_file)
+    engine = run.config.training.engine if (run.path / "config.toml").is_file() else "auto"
     notes: list[str] = []
     if source is None:
         data, what = _own_part(run, notes)
@@ -110,7 +112,7 @@ def measure(run: Run, source: str | None, model_file: str | None = None) -> tupl
                 notes.append(f"{n:,} of these {len(data):,} images are among those that this run {use}")
     if data.shape != model.shape:
         raise DataError(f"the model takes images of shape {model.shape}: {what} has {data.shape}")
-    return replace(evaluate(model, data), notes=tuple(notes)), data, what
+    return replace(evaluate(model, data, engine=engine), notes=tuple(notes)), data, what
 
 
 def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import files, measuring, plots, rundir, sources, world
+from kilonet import engines, files, measuring, plots, rundir, sources, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
@@ -42,6 +42,7 @@ class Plan:
         splits: its parts.
         model: with its initial weights.
         model_file: where a model of the user's own comes from, else None.
+        engine: what computes it, for people.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Plan:
     splits: Splits
     model: Classifier
     model_file: str | None
+    engine: str = ""
 
     def parts(self) -> dict[str, Any]:
         """What tells whether the data is the same: the number of images of each part, and their checksum."""
@@ -75,7 +77,10 @@ def plan(config: Config, model_file: str | None = None) -> Plan:
     model = build(name, splits.train, config.training.seed)
     if is_file(name):
         rehearse(model, splits.train)
-    return Plan(config, data, splits, model, name if is_file(name) else None)
+    model.to(world.device(config.training.device))
+    engine = engines.choose(config.training.engine, model)
+    config = replace(config, training=replace(config.training, engine=engine.name))
+    return Plan(config, data, splits, model, name if is_file(name) else None, engine.about)
 
 
 def first_step(made: Plan) -> float:
@@ -129,7 +134,6 @@ def finish(
     """
     again = f"kilonet resume {(whole or run).path}"
     with _writing(run, again), rundir.held(run), on_request() as stop:
-        made.model.to(world.device(made.config.training.device))
         state = begin(made.model, len(made.splits.train), made.config.training)
         progress = Progress(run.path, made.config.save_every)
         for line in progress.restore(state):

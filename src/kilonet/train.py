@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
-from kilonet import world
+from kilonet import engines, world
+from kilonet.augment import warps
 from kilonet.batches import Resident
-from kilonet.engines import torch as engine
 from kilonet.errors import DivergedError
 from kilonet.history import Epoch, History
 from kilonet.models import Classifier, adopt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kilonet.config import Training
+    from kilonet.engines import Engine
     from kilonet.images import Splits
 
 
@@ -58,8 +59,8 @@ def epochs(
 
     Raises:
         DivergedError: if the loss is no finite number any more.
-        ModelError: if the model has nothing to train.
-        ConfigError: if the device is not there.
+        ModelError: if the model has nothing to train, or the engine that is asked for does not know its layers.
+        ConfigError: if the device or the engine is not there.
     """
     model.to(world.device(training.device))
     yield from advance(begin(model, len(data.train), training), data, training, watch)
@@ -73,21 +74,27 @@ def advance(
     device = state.model.mean.device
     train = Resident.of(data.train, device)
     val = None if data.val is None else Resident.of(data.val, device)
+    engine = engines.choose(training.engine, state.model)
     size = training.batch_size
     steps = math.ceil(len(train) / size)
     rates = learning_rates(training, steps)
     while state.epoch < training.epochs:
         state.begin_epoch()
         of_epoch = rates[state.epoch * steps :][:steps]
-        rows, left = state.rows[state.step * size :], of_epoch[state.step :]
         start = time.perf_counter()
-        for losses in engine.steps(state.model, state.optimizer, train, rows, size, left):
+        warped = warps(training, len(train), state.epoch)
+        rows, left = state.rows[state.step * size :], of_epoch[state.step :]
+        if warped is not None:
+            warped = warped[state.step * size :]
+        for losses in engine.steps(state.model, state.optimizer, train, rows, training, left, warped):
             for loss in losses:
                 state.count(loss, min(size, len(train) - state.images))
             state.seconds += time.perf_counter() - start
             watch(state)
             start = time.perf_counter()
-        val_loss, val_accuracy = (None, None) if val is None else validate(state.model, val, training.val_batch_size)
+        val_loss, val_accuracy = (None, None)
+        if val is not None:
+            val_loss, val_accuracy = validate(engine, state.model, val, training.val_batch_size)
         if val_loss is not None and not math.isfinite(val_loss):
             raise DivergedError(state.epoch + 1, None, val_loss)
         seconds = state.seconds + time.perf_counter() - start
@@ -96,7 +103,7 @@ def advance(
         yield record
 
 
-def validate(model: nn.Module, data: Resident, batch_size: int) -> tuple[float, float]:
+def validate(engine: Engine, model: Classifier, data: Resident, batch_size: int) -> tuple[float, float]:
     """Mean cross-entropy over the images, in nats, and the share classified rightly."""
     logits = engine.logits(model, data, batch_size)
     labels = data.labels.cpu()

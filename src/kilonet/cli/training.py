@@ -73,7 +73,7 @@ def train(
     if dry_run:
         _dry_run(made, json)
     elif chosen.seeds > 1:
-        _finish_seeds(run.start_seeds(chosen, project, name), json)
+        _finish_seeds(run.start_seeds(made.config, project, name), json)
     else:
         _finish(run.start(made, project, name), made, json, findings)
 
@@ -113,6 +113,8 @@ def _finish(found: Run, made: Plan, json: bool, findings: list[Finding]) -> None
     """Train a run to its end, in sight; the findings are those of its data."""
     from kilonet import display, run
 
+    if made.engine.startswith("torch, since"):
+        display.say(f"note: engine {made.engine}")
     with display.TrainingDisplay() as shown:
         own = run.finish(found, made, shown.watch(made), display.say)
     display.findings_in_short(own)
@@ -140,7 +142,8 @@ def _tell(found: Run, notes: list[str], findings: list[Finding], json: bool) -> 
 
     def tell() -> None:
         count = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, {metrics['seconds']:.1f} s"
-        display.line(f"{config.model} on {config.source}: {count}, {metrics['weights']} weights")
+        how = f"{metrics['engine']} engine, {metrics['weights']} weights"
+        display.line(f"{config.model} on {config.source}: {count}, {how}")
         for part in ("val", "test"):
             if part in metrics:
                 display.line(f"{part:4} accuracy {display.accuracy(metrics[part])}")

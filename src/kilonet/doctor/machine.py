@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from kilonet.doctor.finding import Finding
-from kilonet.errors import KilonetError
+from kilonet.engines import native
+from kilonet.errors import ConfigError, KilonetError
 
 _VERSIONS = (
     "kilonet", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pillow", "matplotlib", "safetensors", "mlxtend",
@@ -30,6 +31,7 @@ def describe() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}},
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores{_threads_setting()}",
+        "kernels": _kernels()[0],
         "devices": _devices(),
         "extras": _extras(),
         "cache": f"{cache} ({_size(cache) / 1e6:,.0f} MB)" if cache.is_dir() else f"{cache} (not made yet)",
@@ -66,7 +68,7 @@ def smoke() -> dict[str, Any]:
 
 def examine() -> tuple[list[Finding], dict[str, Any]]:
     """What is wrong with this machine, and what `smoke` gave (empty if it failed)."""
-    found = [*_threads(), *_places()]
+    found = [*_kernels()[1], *_threads(), *_places()]
     try:
         tried = smoke()
     except (KilonetError, OSError, RuntimeError) as error:
@@ -79,6 +81,17 @@ def examine() -> tuple[list[Finding], dict[str, Any]]:
         what = "two trainings from one seed end with different bits"
         found.append(Finding("determinism", what, "runs can't be repeated or resumed exactly", "try --threads 1"))
     return found, tried
+
+
+def _kernels() -> tuple[str, list[Finding]]:
+    """The native engine's kernels, and what is wrong with them."""
+    built = [variant for variant in native.VARIANTS if (native.BUILT / f"{variant}.so").is_file()]
+    try:
+        return f"{native.library().variant} (built: {', '.join(built)})", []
+    except ConfigError as error:
+        why = "small nets train several times slower on the torch engine; the results are the same"
+        advice = error.hint if built else "install a C++ compiler such as g++, then install Kilonet again"
+        return "none", [Finding("kernels", error.message, why, advice or "")]
 
 
 def _threads() -> list[Finding]:

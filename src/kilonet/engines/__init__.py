@@ -1,1 +1,80 @@
-"""How an epoch is computed. `torch`: any module on any device."""
+"""How an epoch is computed. `torch`: any module on any device; `native`: kernels for small nets on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from kilonet.engines import native, torch
+from kilonet.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from kilonet.batches import Resident
+    from kilonet.config import Training
+    from kilonet.models import Classifier
+    from kilonet.optimizers import Optimizer
+
+
+Name = Literal["native", "torch"]
+
+
+class Steps(Protocol):
+    """Train on some rows, once, in their order."""
+
+    def __call__(
+        self,
+        model: Classifier,
+        optimizer: Optimizer,
+        data: Resident,
+        rows: Tensor,
+        training: Training,
+        rates: Sequence[float],
+        warps: Tensor | None,
+    ) -> Iterator[list[float]]:
+        """As `kilonet.engines.torch.steps` has it."""
+
+
+class Logits(Protocol):
+    """Logits of all the images."""
+
+    def __call__(self, model: Classifier, data: Resident, batch_size: int) -> Tensor:
+        """As `kilonet.engines.torch.logits` has it."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to compute.
+
+    Attributes:
+        name: `torch` or `native`.
+        steps: trains.
+        logits: gives answers.
+        about: what it is, for people; and why it is not the native one, where that was left open.
+    """
+
+    name: Name
+    steps: Steps
+    logits: Logits
+    about: str
+
+
+def choose(asked: str, model: Classifier) -> Engine:
+    """The engine that is asked for; under `auto` the native one, if it knows the model's layers.
+
+    Raises:
+        ModelError: if the native one is asked for and does not know them.
+        ConfigError: if the native one is asked for and is not there.
+    """
+    if asked == "torch":
+        return Engine("torch", torch.steps, torch.logits, "torch")
+    why = native.why_not(model)
+    if why is None:
+        return Engine("native", native.steps, native.logits, f"native, {native.library().variant} kernels")
+    if asked == "native":
+        native.library()
+        raise ModelError(f"{model.name} can't be computed natively: {why}", "--engine torch computes any model")
+    return Engine("torch", torch.steps, torch.logits, f"torch, since {why}")

@@ -6,17 +6,28 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from kilonet.augment import warp
+from kilonet.models import RawClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kilonet.batches import Resident
+    from kilonet.config import Training
+    from kilonet.models import Classifier
     from kilonet.optimizers import Optimizer
 
 
 def steps(
-    model: nn.Module, optimizer: Optimizer, data: Resident, rows: Tensor, batch_size: int, rates: Sequence[float]
+    model: Classifier,
+    optimizer: Optimizer,
+    data: Resident,
+    rows: Tensor,
+    training: Training,
+    rates: Sequence[float],
+    warps: Tensor | None,
 ) -> Iterator[list[float]]:
     """Train on some rows, once, in their order.
 
@@ -25,23 +36,28 @@ def steps(
         optimizer: over the model's parameters.
         data: the training images.
         rows: int64, (M,).
-        batch_size: images a step.
+        training: batch size and label smoothing.
         rates: the learning rate of each step.
+        warps: float32, (M, 2, 3), as `kilonet.augment.warps` gives them for these rows, or None.
 
     Yields:
         Mean losses over the images, in nats, of the steps taken since it last yielded; whoever iterates may look at
         the model, and stop, there.
     """
     model.train()
-    for (images, labels), rate in zip(data.batches(rows, batch_size), rates, strict=True):
-        loss = F.cross_entropy(model(images), labels)
+    size = training.batch_size
+    for i, ((images, labels), rate) in enumerate(zip(data.batches(rows, size), rates, strict=True)):
+        if warps is not None:
+            images = warp(images, warps[i * size : (i + 1) * size])
+            images = images.round().to(torch.uint8) if isinstance(model, RawClassifier) else images
+        loss = F.cross_entropy(model(images), labels, label_smoothing=training.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step(rate)
         yield [loss.item()]
 
 
 @torch.no_grad()
-def logits(model: nn.Module, data: Resident, batch_size: int) -> Tensor:
+def logits(model: Classifier, data: Resident, batch_size: int) -> Tensor:
     """Logits of all the images, in their order, float, (N, K), on the CPU; each counted once."""
     was_training = model.training
     model.eval()

@@ -1,0 +1,359 @@
+// The layers, forward and backward, over some groups of images. A group is as many images as a vector has lanes.
+//
+// An activation lies as [channel][y][x][lane], with a frame of zeros as wide as the layer that reads it needs; a gradient
+// likewise, with the frame that its convolution's way back needs. Frames are zero from the beginning and never written.
+// Who writes a gradient also applies the derivative of the ReLU that is part of the layer before.
+#pragma once
+#include <algorithm>
+#include <cmath>
+
+#include "interface.h"
+#include "tiles.hpp"
+
+namespace kn {
+
+// How a map of c channels lies in memory.
+struct Shape {
+    int c, h, w, py, px;
+
+    int height() const { return h + 2 * py; }
+    int width() const { return w + 2 * px; }
+    ptrdiff_t plane() const { return ptrdiff_t(height()) * width(); }
+    ptrdiff_t size() const { return c * plane(); }
+    ptrdiff_t at(int channel, int y, int x) const { return channel * plane() + ptrdiff_t(y + py) * width() + x + px; }
+};
+
+// The maps that a layer reads and writes, of all groups: activations, and gradients by them.
+template <class S> struct Maps {
+    const V<S>* x;
+    V<S>* y;
+    const V<S>* gy;
+    V<S>* gx;     // null for the first layer
+    int groups;
+};
+
+struct LayerShapes {
+    Shape x, y, gy, gx;
+    bool masked;  // the layer before ends in a ReLU: gx stands only where x is above zero
+};
+
+// Taps with the place of their weight for the first channel, and the weights as `correlate` reads them.
+template <class S> struct Taps {
+    std::vector<int32_t> offsets;
+    std::vector<int64_t> places;
+    std::vector<S> packed;
+
+    void add(ptrdiff_t offset, int64_t place) {
+        offsets.push_back(int32_t(offset));
+        places.push_back(place);
+    }
+
+    void pack(const S* weights, const std::vector<Tile>& channels, int64_t stride) {
+        packed.resize(offsets.size() * size_t(channels.empty() ? 0 : channels.back().first + channels.back().count));
+        S* to = packed.data();
+        for (const Tile& tile : channels)
+            for (int64_t place : places)
+                for (int c = 0; c < tile.count; ++c) *to++ = weights[place + (tile.first + c) * stride];
+    }
+};
+
+template <class S> class Convolution {
+  public:
+    Convolution(const KnLayer& layer, const LayerShapes& shapes)
+        : l(layer), s(shapes), outputs(tiles(l.oc, kChannels)), inputs(tiles(l.c, kChannels)),
+          columns(tiles(l.ow, kPositions)), outer_outputs(tiles(l.oc, kOuterChannels)),
+          outer_taps(tiles(l.c * l.kh * l.kw, kTaps)) {
+        for (int c = 0; c < l.c; ++c)
+            for (int ky = 0; ky < l.kh; ++ky)
+                for (int kx = 0; kx < l.kw; ++kx)
+                    forward_taps.add(c * s.x.plane() + ky * s.x.width() + kx, weight_place(0, c, ky, kx));
+        for (int ry = 0; ry < l.sh; ++ry)
+            for (int rx = 0; rx < l.sw; ++rx) add_class(ry, rx);
+    }
+
+    // The frame that the gradient of a convolution's output needs.
+    static int frame(int size, int out, int kernel, int stride, int padding) {
+        int need = 0;
+        for (int i = 0; i < size; ++i)
+            for (int k = (i + padding) % stride; k < kernel; k += stride) {
+                const int o = (i + padding - k) / stride;
+                need = std::max({need, -o, o - (out - 1)});
+            }
+        return need;
+    }
+
+    void pack(const S* weights, bool backward_too) {
+        forward_taps.pack(weights, outputs, l.out_stride);
+        if (backward_too)
+            for (Class& one : classes) one.taps.pack(weights, inputs, int64_t(l.kh) * l.kw * l.in_stride);
+    }
+
+    void forward(const Maps<S>& m, const S* bias) const {
+        Correlation<S> job{};
+        job.x_step = l.sw, job.offsets = forward_taps.offsets.data(), job.taps = int(forward_taps.offsets.size());
+        job.relu = l.relu, job.step = 1, job.plane = s.y.plane();
+        for (int group = 0; group < m.groups; ++group)
+            for (int y = 0; y < l.oh; ++y)
+                for (const Tile& channels : outputs)
+                    for (const Tile& xs : columns) {
+                        job.x = m.x + group * s.x.size() + ptrdiff_t(y) * l.sh * s.x.width() + xs.first * l.sw;
+                        job.weights = forward_taps.packed.data() + ptrdiff_t(channels.first) * job.taps;
+                        job.bias = bias ? bias + channels.first : nullptr;
+                        job.out = m.y + group * s.y.size() + s.y.at(channels.first, y, xs.first);
+                        run(job, xs.count, channels.count);
+                    }
+    }
+
+    void input_gradient(const Maps<S>& m) const {
+        Correlation<S> job{};
+        job.x_step = 1, job.step = l.sw, job.plane = s.gx.plane(), job.mask_plane = s.x.plane();
+        for (int group = 0; group < m.groups; ++group)
+            for (const Class& one : classes)
+                for (int i = 0; i < one.rows; ++i)
+                    for (const Tile& channels : inputs)
+                        for (const Tile& xs : one.columns) {
+                            const int y = one.y + i * l.sh, x = one.x + xs.first * l.sw;
+                            job.offsets = one.taps.offsets.data(), job.taps = int(one.taps.offsets.size());
+                            job.x = m.gy + group * s.gy.size() + s.gy.at(0, one.oy + i, one.ox + xs.first);
+                            job.weights = one.taps.packed.data() + ptrdiff_t(channels.first) * job.taps;
+                            job.out = m.gx + group * s.gx.size() + s.gx.at(channels.first, y, x);
+                            if (s.masked) job.mask = m.x + group * s.x.size() + s.x.at(channels.first, y, x);
+                            run(job, xs.count, channels.count);
+                        }
+    }
+
+    // Gradients of the weights and the bias, summed over the groups; `gradient` is laid out as the weights are.
+    void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
+        S sums[kTaps * kOuterChannels];
+        Outer<S> job{};
+        job.x_group = s.x.size(), job.x_row = ptrdiff_t(l.sh) * s.x.width(), job.x_step = l.sw, job.x = m.x;
+        job.g_group = s.gy.size(), job.g_row = s.gy.width(), job.g_plane = s.gy.plane();
+        job.groups = m.groups, job.rows = l.oh, job.columns = l.ow, job.sums = sums;
+        for (const Tile& channels : outer_outputs)
+            for (const Tile& taps : outer_taps) {
+                job.g = m.gy + s.gy.at(channels.first, 0, 0);
+                job.offsets = forward_taps.offsets.data() + taps.first;
+                run(job, taps.count, channels.count);
+                for (int t = 0; t < taps.count; ++t)
+                    for (int c = 0; c < channels.count; ++c)
+                        gradient[forward_taps.places[size_t(taps.first + t)] + (channels.first + c) * l.out_stride] =
+                            sums[t * channels.count + c];
+            }
+        if (bias)
+            for (int c = 0; c < l.oc; ++c) bias[c] = sum(m, c);
+    }
+
+  private:
+    // The positions of the input that are a whole number of strides apart meet the same taps.
+    struct Class {
+        int y, x, oy, ox, rows;
+        std::vector<Tile> columns;
+        Taps<S> taps;
+    };
+
+    void add_class(int ry, int rx) {
+        Class one{};
+        one.y = first(ry, l.ph, l.sh), one.x = first(rx, l.pw, l.sw);
+        if (one.y >= l.h || one.x >= l.w) return;
+        one.oy = (one.y + l.ph - ry) / l.sh, one.ox = (one.x + l.pw - rx) / l.sw;
+        one.rows = (l.h - 1 - one.y) / l.sh + 1;
+        one.columns = tiles((l.w - 1 - one.x) / l.sw + 1, kPositions);
+        for (int o = 0; o < l.oc; ++o)
+            for (int ky = ry; ky < l.kh; ky += l.sh)
+                for (int kx = rx; kx < l.kw; kx += l.sw)
+                    one.taps.add(o * s.gy.plane() - ptrdiff_t(ky / l.sh) * s.gy.width() - kx / l.sw,
+                                 weight_place(o, 0, ky, kx));
+        classes.push_back(std::move(one));
+    }
+
+    // The first position whose taps begin with the kernel's element `residue`.
+    static int first(int residue, int padding, int stride) {
+        return ((residue - padding) % stride + stride) % stride;
+    }
+
+    int64_t weight_place(int out, int c, int ky, int kx) const {
+        return out * l.out_stride + ((int64_t(c) * l.kh + ky) * l.kw + kx) * l.in_stride;
+    }
+
+    S sum(const Maps<S>& m, int channel) const {
+        V<S> total{};
+        for (int group = 0; group < m.groups; ++group)
+            for (int y = 0; y < l.oh; ++y)
+                for (int x = 0; x < l.ow; ++x) total += m.gy[group * s.gy.size() + s.gy.at(channel, y, x)];
+        return S(lane_sum<S>(total));
+    }
+
+    KnLayer l;
+    LayerShapes s;
+    std::vector<Tile> outputs, inputs, columns, outer_outputs, outer_taps;
+    Taps<S> forward_taps;
+    std::vector<Class> classes;
+};
+
+// Batch normalisation. Sums over a batch are put together by the net; here are their parts over some groups.
+template <class S> class Norm {
+  public:
+    Norm(const KnLayer& layer, const LayerShapes& shapes) : l(layer), s(shapes) {}
+
+    // For each channel, the sum of what `of` gives of an element's map position and image group.
+    template <class F> void sums(int groups, double* totals, F of) const {
+        for (int c = 0; c < l.c; ++c) {
+            V<S> total{};
+            for (int group = 0; group < groups; ++group)
+                for (int y = 0; y < l.h; ++y)
+                    for (int x = 0; x < l.w; ++x) total += of(group, c, y, x);
+            totals[c] = lane_sum<S>(total);
+        }
+    }
+
+    void sum(const Maps<S>& m, const V<S>* valid, double* totals) const {
+        sums(m.groups, totals, [&](int g, int c, int y, int x) { return input(m, g, c, y, x) * valid[g]; });
+    }
+
+    void square_sum(const Maps<S>& m, const V<S>* valid, const S* mean, double* totals) const {
+        sums(m.groups, totals, [&](int g, int c, int y, int x) {
+            const V<S> d = (input(m, g, c, y, x) - mean[c]) * valid[g];
+            return d * d;
+        });
+    }
+
+    void forward(const Maps<S>& m, const S* mean, const S* rate, const S* scale, const S* shift) const {
+        for (int group = 0; group < m.groups; ++group)
+            for (int c = 0; c < l.c; ++c)
+                for (int y = 0; y < l.h; ++y)
+                    for (int x = 0; x < l.w; ++x) {
+                        V<S> value = (input(m, group, c, y, x) - mean[c]) * (rate[c] * scale[c]) + shift[c];
+                        if (l.relu) value = positive<S>(value);
+                        m.y[group * s.y.size() + s.y.at(c, y, x)] = value;
+                    }
+    }
+
+    // Sums of the gradient, and of it times the normalised input.
+    void gradient_sums(const Maps<S>& m, const S* mean, const S* rate, double* plain, double* weighted) const {
+        sums(m.groups, plain, [&](int g, int c, int y, int x) { return gradient(m, g, c, y, x); });
+        sums(m.groups, weighted, [&](int g, int c, int y, int x) {
+            return gradient(m, g, c, y, x) * ((input(m, g, c, y, x) - mean[c]) * rate[c]);
+        });
+    }
+
+    // `plain` and `weighted` are means over the batch here.
+    void input_gradient(const Maps<S>& m, const V<S>* valid, const S* mean, const S* rate, const S* scale,
+                        const S* plain, const S* weighted) const {
+        for (int group = 0; group < m.groups; ++group)
+            for (int c = 0; c < l.c; ++c)
+                for (int y = 0; y < l.h; ++y)
+                    for (int x = 0; x < l.w; ++x) {
+                        const V<S> z = input(m, group, c, y, x), normal = (z - mean[c]) * rate[c];
+                        V<S> g = (gradient(m, group, c, y, x) - plain[c] - normal * weighted[c]) * (scale[c] * rate[c]);
+                        g *= valid[group];
+                        if (s.masked) g = where_positive<S>(z, g);
+                        m.gx[group * s.gx.size() + s.gx.at(c, y, x)] = g;
+                    }
+    }
+
+    KnLayer l;
+
+  private:
+    V<S> input(const Maps<S>& m, int group, int c, int y, int x) const {
+        return m.x[group * s.x.size() + s.x.at(c, y, x)];
+    }
+    V<S> gradient(const Maps<S>& m, int group, int c, int y, int x) const {
+        return m.gy[group * s.gy.size() + s.gy.at(c, y, x)];
+    }
+
+    LayerShapes s;
+};
+
+// ReLU, pooling and flattening: nothing to learn.
+template <class S> class Plain {
+  public:
+    Plain(const KnLayer& layer, const LayerShapes& shapes) : l(layer), s(shapes) {}
+
+    void forward(const Maps<S>& m) const {
+        for (int group = 0; group < m.groups; ++group)
+            for (int c = 0; c < l.c; ++c) {
+                if (pools()) pool(m, group, c);
+                else
+                    for (int y = 0; y < l.h; ++y)
+                        for (int x = 0; x < l.w; ++x) {
+                            const V<S> value = m.x[group * s.x.size() + s.x.at(c, y, x)];
+                            m.y[group * s.y.size() + out(c, y, x)] = l.kind == KN_RELU ? positive<S>(value) : value;
+                        }
+            }
+    }
+
+    void input_gradient(const Maps<S>& m) const {
+        for (int group = 0; group < m.groups; ++group) {
+            const V<S>* input = m.x + group * s.x.size();
+            V<S>* to = m.gx + group * s.gx.size();
+            for (int c = 0; c < l.c; ++c) {
+                if (pools()) {
+                    clear(to, c);
+                    spread(m, group, c);
+                }
+                for (int y = 0; y < l.h; ++y)
+                    for (int x = 0; x < l.w; ++x) {
+                        V<S>& g = to[s.gx.at(c, y, x)];
+                        if (!pools()) g = m.gy[group * s.gy.size() + gradient_of(c, y, x)];
+                        if (s.masked || l.kind == KN_RELU) g = where_positive<S>(input[s.x.at(c, y, x)], g);
+                    }
+            }
+        }
+    }
+
+  private:
+    bool pools() const { return l.kind == KN_MAX_POOL || l.kind == KN_AVG_POOL; }
+
+    // Flattening makes a channel of each element.
+    ptrdiff_t out(int c, int y, int x) const {
+        return l.kind == KN_FLATTEN ? s.y.at((c * l.h + y) * l.w + x, 0, 0) : s.y.at(c, y, x);
+    }
+    ptrdiff_t gradient_of(int c, int y, int x) const {
+        return l.kind == KN_FLATTEN ? s.gy.at((c * l.h + y) * l.w + x, 0, 0) : s.gy.at(c, y, x);
+    }
+
+    void pool(const Maps<S>& m, int group, int c) const {
+        const V<S>* input = m.x + group * s.x.size();
+        for (int y = 0; y < l.oh; ++y)
+            for (int x = 0; x < l.ow; ++x) {
+                V<S> value = input[s.x.at(c, y * l.sh, x * l.sw)];
+                for (int i = 1; i < l.kh * l.kw; ++i) {
+                    const V<S> other = input[s.x.at(c, y * l.sh + i / l.kw, x * l.sw + i % l.kw)];
+                    value = l.kind == KN_AVG_POOL ? value + other : (other > value ? other : value);
+                }
+                if (l.kind == KN_AVG_POOL) value = value / S(l.kh * l.kw);
+                m.y[group * s.y.size() + s.y.at(c, y, x)] = value;
+            }
+    }
+
+    // The gradient of a mean goes to all, that of a maximum to the first place that has it.
+    void spread(const Maps<S>& m, int group, int c) const {
+        const V<S>* input = m.x + group * s.x.size();
+        V<S>* to = m.gx + group * s.gx.size();
+        for (int y = 0; y < l.oh; ++y)
+            for (int x = 0; x < l.ow; ++x) {
+                V<S> g = m.gy[group * s.gy.size() + s.gy.at(c, y, x)];
+                if (l.kind == KN_AVG_POOL) g = g / S(l.kh * l.kw);
+                const V<S> top = l.kind == KN_MAX_POOL ? m.y[group * s.y.size() + s.y.at(c, y, x)] : V<S>{};
+                for (int i = 0; i < l.kh * l.kw; ++i) {
+                    const int iy = y * l.sh + i / l.kw, ix = x * l.sw + i % l.kw;
+                    if (l.kind == KN_AVG_POOL) {
+                        to[s.gx.at(c, iy, ix)] += g;
+                        continue;
+                    }
+                    const auto here = input[s.x.at(c, iy, ix)] == top;
+                    to[s.gx.at(c, iy, ix)] += here ? g : V<S>{};
+                    g = here ? V<S>{} : g;
+                }
+            }
+    }
+
+    void clear(V<S>* to, int c) const {
+        for (int y = 0; y < l.h; ++y) std::fill_n(to + s.gx.at(c, y, 0), l.w, V<S>{});
+    }
+
+    KnLayer l;
+    LayerShapes s;
+};
+
+}  // namespace kn

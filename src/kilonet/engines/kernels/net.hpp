@@ -1,0 +1,463 @@
+// A net: its layers over a batch, in shards that threads share.
+//
+// A batch is cut into groups of as many images as there are lanes, the groups into shards, by its size alone. Sums over a
+// batch are those of its shards in their order: the number of threads does not change a bit of the result.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <new>
+#include <thread>
+#include <variant>
+
+#include "input.hpp"
+#include "learning.hpp"
+
+namespace kn {
+
+constexpr int kShards = 16;
+
+inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+// Where threads wait for each other; one that has waited for some hundred microseconds lets others use its core.
+class Barrier {
+  public:
+    explicit Barrier(int threads) : threads(threads), waiting(threads) {}
+
+    void wait() {
+        const int now = turn.load(std::memory_order_relaxed);
+        if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            waiting.store(threads, std::memory_order_relaxed);
+            turn.store(now + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; spins < 10'000; ++spins) {
+            if (turn.load(std::memory_order_acquire) != now) return;
+            pause();
+        }
+        while (turn.load(std::memory_order_acquire) == now) std::this_thread::yield();
+    }
+
+  private:
+    const int threads;
+    std::atomic<int> waiting, turn{0};
+};
+
+template <class F> void in_parallel(int threads, F work) {
+    std::vector<std::thread> others;
+    for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
+    work(0);
+    for (std::thread& other : others) other.join();
+}
+
+class AnyNet {
+  public:
+    virtual ~AnyNet() = default;
+    virtual int64_t train(const KnImages&, int64_t batch, const double* rates, const KnUpdate&, double smoothing,
+                          double* losses, int threads) = 0;
+    virtual double gradients(const KnImages&, double smoothing, void* const* gradients, int threads) = 0;
+    virtual void logits(const KnImages&, void* logits, int threads) = 0;
+};
+
+template <class S> class Net final : public AnyNet {
+    using Layer = std::variant<Convolution<S>, Norm<S>, Plain<S>>;
+    struct Free {
+        void operator()(V<S>* p) const { ::operator delete[](p, std::align_val_t(64)); }
+    };
+    using Map = std::unique_ptr<V<S>[], Free>;
+
+  public:
+    Net(const KnLayer* given, int count, void* const* parameters, const int64_t* sizes, int n_parameters,
+        void* const* running, int n_norms, const double* mean, const double* std, Shape image)
+        : plan(given, given + count), sizes(sizes, sizes + n_parameters),
+          input(framed(image, plan[0]), {mean, mean + image.c}, {std, std + image.c}) {
+        for (int i = 0; i < n_parameters; ++i) {
+            values.push_back(static_cast<S*>(parameters[i]));
+            starts.push_back(total);
+            total += sizes[i];
+        }
+        for (int i = 0; i < 2 * n_norms; ++i) moments.push_back(static_cast<S*>(running[i]));
+        shapes.resize(plan.size());
+        for (size_t i = 0; i < plan.size(); ++i) {
+            const KnLayer& l = plan[i];
+            LayerShapes& s = shapes[i];
+            const int fy = i && l.kind == KN_CONV ? Convolution<S>::frame(l.h, l.oh, l.kh, l.sh, l.ph) : 0;
+            const int fx = i && l.kind == KN_CONV ? Convolution<S>::frame(l.w, l.ow, l.kw, l.sw, l.pw) : 0;
+            s.x = {l.c, l.h, l.w, l.ph, l.pw};
+            s.gy = {l.oc, l.oh, l.ow, fy, fx};
+            s.gx = i ? Shape{l.c, l.h, l.w, shapes[i - 1].gy.py, shapes[i - 1].gy.px} : Shape{};
+            s.masked = i && plan[i - 1].relu;
+            s.y = {l.oc, l.oh, l.ow, i + 1 < plan.size() ? plan[i + 1].ph : 0, i + 1 < plan.size() ? plan[i + 1].pw : 0};
+            if (l.kind == KN_CONV) layers.emplace_back(Convolution<S>(l, s));
+            else if (l.kind == KN_NORM) layers.emplace_back(Norm<S>(l, s));
+            else layers.emplace_back(Plain<S>(l, s));
+            if (l.kind == KN_NORM) norms.push_back(int(i));
+        }
+        classes = plan.back().oc;
+    }
+
+    int64_t train(const KnImages& images, int64_t batch, const double* rates, const KnUpdate& update,
+                  double smoothing, double* losses, int threads) override {
+        const int64_t steps = (images.n + batch - 1) / batch;
+        Work& work = prepare(std::min(batch, images.n), threads, true);
+        int64_t done = 0;
+        in_parallel(work.threads, [&](int thread) {
+            pack(work, thread, true);
+            work.barrier.wait();
+            for (int64_t step = 0; step < steps; ++step) {
+                const Batch some(step * batch, std::min(batch, images.n - step * batch));
+                learn(work, images, some, smoothing, thread);
+                work.barrier.wait();
+                const double loss = work.loss(some);
+                const Rule<S> rule(update, rates[step], update.steps + step + 1);
+                each_slice(work, thread, some.shards, [&](int i, int64_t from, int64_t n, const S* gradient) {
+                    S* first = update.first ? static_cast<S*>(update.first[i]) + from : nullptr;
+                    S* second = update.second ? static_cast<S*>(update.second[i]) + from : nullptr;
+                    rule(n, values[size_t(i)] + from, gradient, first, second);
+                });
+                if (thread == 0) losses[step] = loss, done = step + 1;
+                work.barrier.wait();
+                if (!std::isfinite(loss)) break;
+                pack(work, thread, true);
+                work.barrier.wait();
+            }
+        });
+        return done;
+    }
+
+    double gradients(const KnImages& images, double smoothing, void* const* gradients, int threads) override {
+        Work& work = prepare(images.n, threads, true);
+        const Batch whole(0, images.n);
+        in_parallel(work.threads, [&](int thread) {
+            pack(work, thread, true);
+            work.barrier.wait();
+            learn(work, images, whole, smoothing, thread);
+            work.barrier.wait();
+            each_slice(work, thread, whole.shards, [&](int i, int64_t from, int64_t n, const S* gradient) {
+                std::copy_n(gradient, n, static_cast<S*>(gradients[i]) + from);
+            });
+        });
+        return work.loss(whole);
+    }
+
+    void logits(const KnImages& images, void* logits, int threads) override {
+        const int64_t groups = (images.n + L<S> - 1) / L<S>;
+        Work& work = prepare(L<S>, int(std::min<int64_t>(threads, groups)), false);
+        in_parallel(work.threads, [&](int thread) {
+            pack(work, thread, false);
+            work.barrier.wait();
+            use_running(work.own[size_t(thread)]);
+            Space& space = work.spaces[size_t(thread)];
+            for (int64_t group = thread; group < groups; group += work.threads) {
+                const int count = int(std::min<int64_t>(L<S>, images.n - group * L<S>));
+                input.load(images, group * L<S>, count, space.maps[0].get());
+                for (size_t i = 0; i < layers.size(); ++i) forward(work, space, i, 1, thread);
+                S* to = static_cast<S*>(logits) + group * L<S> * classes;
+                for (int lane = 0; lane < count; ++lane)
+                    for (int k = 0; k < classes; ++k) to[lane * classes + k] = space.maps.back()[k][lane];
+            }
+        });
+    }
+
+  private:
+    // Some images in a row of those asked for, and how they are shared out.
+    struct Batch {
+        int64_t first, n;
+        int groups, shards;
+        Batch(int64_t first, int64_t n)
+            : first(first), n(n), groups(int((n + L<S> - 1) / L<S>)), shards(std::min(groups, kShards)) {}
+        int begin(int shard) const { return int(int64_t(shard) * groups / shards); }
+        int size(int shard) const { return begin(shard + 1) - begin(shard); }
+    };
+
+    // The maps of some groups: an activation in front of each layer and behind the last, and gradients by all but the first.
+    struct Space {
+        std::vector<Map> maps, gradients;
+        std::vector<V<S>> valid;  // 1 for each lane of each group that holds an image
+    };
+
+    // Mean and 1 / standard deviation of each norm's channels, as a thread knows them.
+    struct Statistics {
+        std::vector<std::vector<S>> mean, rate;
+    };
+
+    struct Work {
+        explicit Work(int threads) : threads(threads), barrier(threads), own(size_t(threads)) {}
+        int threads;
+        Barrier barrier;
+        std::vector<Space> spaces;             // a shard each where norms make shards wait, else a thread each
+        std::vector<Statistics> own;           // a thread each
+        std::vector<std::vector<S>> gradients; // a shard each, all parameters
+        std::vector<std::vector<double>> sums, more_sums;  // a shard each, of one norm's channels
+        std::vector<double> losses;            // a shard each
+
+        double loss(const Batch& batch) const {
+            double sum = 0;
+            for (int s = 0; s < batch.shards; ++s) sum += losses[size_t(s)];
+            return sum / double(batch.n);
+        }
+    };
+
+    static Shape framed(Shape image, const KnLayer& layer) { return {image.c, image.h, image.w, layer.ph, layer.pw}; }
+
+    static Map map(ptrdiff_t size, int groups) {
+        const size_t n = size_t(size) * size_t(groups);
+        void* memory = ::operator new[](n * sizeof(V<S>), std::align_val_t(64));
+        std::memset(memory, 0, n * sizeof(V<S>));
+        return Map(static_cast<V<S>*>(memory));
+    }
+
+    // All memory for batches of a size; that of the last call, if it is the same.
+    Work& prepare(int64_t batch, int threads, bool learning) {
+        const Batch whole(0, batch);
+        const int shards = learning ? whole.shards : threads;
+        threads = std::max(1, std::min(threads, shards));
+        if (kept && kept_batch == batch && kept->threads == threads && kept->losses.empty() != learning) return *kept;
+        kept.reset();
+        auto made = std::make_unique<Work>(threads);
+        Work& work = *made;
+        const int spaces = learning && !norms.empty() ? shards : work.threads;
+        const int groups = learning ? (whole.groups + shards - 1) / shards : 1;
+        for (int i = 0; i < spaces; ++i) {
+            Space space;
+            space.maps.push_back(map(shapes[0].x.size(), groups));
+            for (const LayerShapes& s : shapes) {
+                space.maps.push_back(map(s.y.size(), groups));
+                if (learning) space.gradients.push_back(map(s.gy.size(), groups));
+            }
+            space.valid.resize(size_t(groups));
+            work.spaces.push_back(std::move(space));
+        }
+        for (Statistics& one : work.own)
+            for (int i : norms) {
+                one.mean.emplace_back(size_t(plan[size_t(i)].c));
+                one.rate.emplace_back(size_t(plan[size_t(i)].c));
+            }
+        if (learning) {
+            size_t widest = 0;
+            for (const KnLayer& l : plan) widest = std::max(widest, size_t(l.c));
+            work.gradients.assign(size_t(shards), std::vector<S>(size_t(total)));
+            work.sums.assign(size_t(shards), std::vector<double>(widest));
+            work.more_sums = work.sums;
+            work.losses.assign(size_t(shards), 0.0);
+        }
+        kept = std::move(made), kept_batch = batch;
+        return *kept;
+    }
+
+    // The weights as the kernels read them, each layer's by one thread.
+    void pack(Work& work, int thread, bool learning) {
+        for (size_t i = 0; i < layers.size(); ++i)
+            if (auto* layer = std::get_if<Convolution<S>>(&layers[i]); layer && int(i) % work.threads == thread)
+                layer->pack(values[size_t(plan[i].weight)], learning && i > 0);
+    }
+
+    Maps<S> maps(Space& space, size_t i, int groups) const {
+        V<S>* gx = i && !space.gradients.empty() ? space.gradients[i - 1].get() : nullptr;
+        const V<S>* gy = space.gradients.empty() ? nullptr : space.gradients[i].get();
+        return {space.maps[i].get(), space.maps[i + 1].get(), gy, gx, groups};
+    }
+
+    const S* parameter(int index) const { return index < 0 ? nullptr : values[size_t(index)]; }
+
+    void forward(Work& work, Space& space, size_t i, int groups, int thread) const {
+        const Maps<S> m = maps(space, i, groups);
+        if (auto* conv = std::get_if<Convolution<S>>(&layers[i])) conv->forward(m, parameter(plan[i].bias));
+        else if (auto* plain = std::get_if<Plain<S>>(&layers[i])) plain->forward(m);
+        else {
+            const size_t norm = size_t(plan[i].norm);
+            const Statistics& own = work.own[size_t(thread)];
+            std::get<Norm<S>>(layers[i]).forward(m, own.mean[norm].data(), own.rate[norm].data(),
+                                                 parameter(plan[i].weight), parameter(plan[i].bias));
+        }
+    }
+
+    void backward(Work& work, Space& space, size_t i, int groups, int shard) const {
+        const Maps<S> m = maps(space, i, groups);
+        if (auto* conv = std::get_if<Convolution<S>>(&layers[i])) {
+            S* gradient = work.gradients[size_t(shard)].data();
+            S* bias = plan[i].bias < 0 ? nullptr : gradient + starts[size_t(plan[i].bias)];
+            conv->weight_gradient(m, gradient + starts[size_t(plan[i].weight)], bias);
+            if (i) conv->input_gradient(m);
+        } else if (i) {
+            std::get<Plain<S>>(layers[i]).input_gradient(m);
+        }
+    }
+
+    // Each shard of this thread.
+    template <class F> void each_shard(const Work& work, const Batch& batch, int thread, F todo) const {
+        for (int shard = thread; shard < batch.shards; shard += work.threads)
+            todo(shard, batch.size(shard));
+    }
+
+    Space& space(Work& work, int shard, int thread) const {
+        return work.spaces[size_t(norms.empty() ? thread : shard)];
+    }
+
+    // The gradient of a batch, shard by shard; norms divide the layers, since they need all shards at once.
+    void learn(Work& work, const KnImages& images, const Batch& batch, double smoothing, int thread) {
+        const size_t n = layers.size(), stops = norms.size();
+        const size_t first_stop = stops ? size_t(norms[0]) : n;
+        each_shard(work, batch, thread, [&](int shard, int groups) {
+            Space& here = space(work, shard, thread);
+            load(images, batch, shard, here);
+            for (size_t i = 0; i < first_stop; ++i) forward(work, here, i, groups, thread);
+            if (!stops) {
+                cost(work, images, batch, shard, here, smoothing);
+                for (size_t i = n; i-- > 0;) backward(work, here, i, groups, shard);
+            }
+        });
+        for (size_t stop = 0; stop < stops; ++stop) {
+            measure(work, batch, size_t(norms[stop]), thread);
+            const size_t end = stop + 1 < stops ? size_t(norms[stop + 1]) : n;
+            each_shard(work, batch, thread, [&](int shard, int groups) {
+                Space& here = space(work, shard, thread);
+                for (size_t i = size_t(norms[stop]); i < end; ++i) forward(work, here, i, groups, thread);
+                if (end == n) {
+                    cost(work, images, batch, shard, here, smoothing);
+                    for (size_t i = n; i-- > size_t(norms[stop]) + 1;) backward(work, here, i, groups, shard);
+                }
+            });
+        }
+        for (size_t stop = stops; stop-- > 0;) {
+            normalise_back(work, batch, size_t(norms[stop]), thread);
+            const size_t begin = stop ? size_t(norms[stop - 1]) + 1 : 0;
+            each_shard(work, batch, thread, [&](int shard, int groups) {
+                Space& here = space(work, shard, thread);
+                for (size_t i = size_t(norms[stop]); i-- > begin;) backward(work, here, i, groups, shard);
+            });
+        }
+    }
+
+    void load(const KnImages& images, const Batch& batch, int shard, Space& space) const {
+        for (int g = 0; g < batch.size(shard); ++g) {
+            const int64_t at = int64_t(batch.begin(shard) + g) * L<S>;
+            const int count = int(std::min<int64_t>(L<S>, batch.n - at));
+            input.load(images, batch.first + at, count, space.maps[0].get() + g * shapes[0].x.size());
+            for (int lane = 0; lane < L<S>; ++lane) space.valid[size_t(g)][lane] = lane < count;
+        }
+    }
+
+    void cost(Work& work, const KnImages& images, const Batch& batch, int shard, Space& space, double smoothing) const {
+        double loss = 0;
+        int64_t labels[L<S>];
+        for (int g = 0; g < batch.size(shard); ++g) {
+            const int64_t at = int64_t(batch.begin(shard) + g) * L<S>;
+            const int count = int(std::min<int64_t>(L<S>, batch.n - at));
+            for (int lane = 0; lane < count; ++lane) {
+                const int64_t i = batch.first + at + lane;
+                labels[lane] = images.labels[images.rows ? images.rows[i] : i];
+            }
+            const V<S>* logits = space.maps.back().get() + ptrdiff_t(g) * classes;
+            V<S>* gradient = space.gradients.back().get() + g * shapes.back().gy.size();
+            loss += cross_entropy<S>(logits, labels, count, classes, batch.n, smoothing, gradient);
+            if (plan.back().relu)
+                for (int k = 0; k < classes; ++k) gradient[k] = where_positive<S>(logits[k], gradient[k]);
+        }
+        work.losses[size_t(shard)] = loss;
+    }
+
+    // Mean and variance of a norm's input over the batch, by all threads; every thread ends knowing them.
+    void measure(Work& work, const Batch& batch, size_t i, int thread) {
+        const Norm<S>& norm = std::get<Norm<S>>(layers[i]);
+        Statistics& own = work.own[size_t(thread)];
+        const size_t index = size_t(plan[i].norm);
+        const double n = double(batch.n) * plan[i].h * plan[i].w;
+        each_shard(work, batch, thread, [&](int shard, int groups) {
+            Space& here = space(work, shard, thread);
+            norm.sum(maps(here, i, groups), here.valid.data(), work.sums[size_t(shard)].data());
+        });
+        work.barrier.wait();
+        for (int c = 0; c < plan[i].c; ++c) own.mean[index][size_t(c)] = S(over(batch, work.sums, c) / n);
+        each_shard(work, batch, thread, [&](int shard, int groups) {
+            Space& here = space(work, shard, thread);
+            norm.square_sum(maps(here, i, groups), here.valid.data(), own.mean[index].data(),
+                            work.more_sums[size_t(shard)].data());
+        });
+        work.barrier.wait();
+        for (int c = 0; c < plan[i].c; ++c) {
+            const double variance = over(batch, work.more_sums, c) / n, keep = 1 - plan[i].momentum;
+            own.rate[index][size_t(c)] = S(1 / std::sqrt(variance + plan[i].eps));
+            if (thread) continue;
+            S &mean = moments[2 * index][c], &var = moments[2 * index + 1][c];
+            mean = S(keep * mean + plan[i].momentum * own.mean[index][size_t(c)]);
+            var = S(keep * var + plan[i].momentum * variance * n / (n - 1));
+        }
+    }
+
+    void normalise_back(Work& work, const Batch& batch, size_t i, int thread) const {
+        const Norm<S>& norm = std::get<Norm<S>>(layers[i]);
+        const Statistics& own = work.own[size_t(thread)];
+        const size_t index = size_t(plan[i].norm);
+        const S *mean = own.mean[index].data(), *rate = own.rate[index].data();
+        const double n = double(batch.n) * plan[i].h * plan[i].w;
+        work.barrier.wait();
+        each_shard(work, batch, thread, [&](int shard, int groups) {
+            const size_t s = size_t(shard);
+            norm.gradient_sums(maps(space(work, shard, thread), i, groups), mean, rate, work.sums[s].data(),
+                               work.more_sums[s].data());
+            for (int c = 0; c < plan[i].c; ++c) {
+                work.gradients[s][size_t(starts[size_t(plan[i].bias)] + c)] = S(work.sums[s][size_t(c)]);
+                work.gradients[s][size_t(starts[size_t(plan[i].weight)] + c)] = S(work.more_sums[s][size_t(c)]);
+            }
+        });
+        work.barrier.wait();
+        if (i == 0) return;
+        std::vector<S> plain, weighted;
+        for (int c = 0; c < plan[i].c; ++c) {
+            plain.push_back(S(over(batch, work.sums, c) / n));
+            weighted.push_back(S(over(batch, work.more_sums, c) / n));
+        }
+        each_shard(work, batch, thread, [&](int shard, int groups) {
+            Space& here = space(work, shard, thread);
+            norm.input_gradient(maps(here, i, groups), here.valid.data(), mean, rate, parameter(plan[i].weight),
+                                plain.data(), weighted.data());
+        });
+    }
+
+    static double over(const Batch& batch, const std::vector<std::vector<double>>& sums, int c) {
+        double sum = 0;
+        for (int s = 0; s < batch.shards; ++s) sum += sums[size_t(s)][size_t(c)];
+        return sum;
+    }
+
+    // What a net in use normalises with.
+    void use_running(Statistics& own) const {
+        for (size_t norm = 0; norm < norms.size(); ++norm) {
+            const KnLayer& l = plan[size_t(norms[norm])];
+            for (int c = 0; c < l.c; ++c) {
+                own.mean[norm][size_t(c)] = moments[2 * norm][c];
+                own.rate[norm][size_t(c)] = S(1 / std::sqrt(double(moments[2 * norm + 1][c]) + l.eps));
+            }
+        }
+    }
+
+    // This thread's share of all parameters, with their gradients summed over the shards, parameter by parameter.
+    template <class F> void each_slice(Work& work, int thread, int shards, F todo) const {
+        const int64_t begin = total * thread / work.threads, end = total * (thread + 1) / work.threads;
+        S* sum = work.gradients[0].data();
+        for (int s = 1; s < shards; ++s)
+            for (int64_t i = begin; i < end; ++i) sum[i] += work.gradients[size_t(s)][size_t(i)];
+        for (size_t i = 0; i < sizes.size(); ++i) {
+            const int64_t from = std::max(begin, starts[i]), to = std::min(end, starts[i] + sizes[i]);
+            if (from < to) todo(int(i), from - starts[i], to - from, sum + from);
+        }
+    }
+
+    std::vector<KnLayer> plan;
+    std::vector<int64_t> sizes, starts;
+    int64_t total = 0;
+    Input<S> input;
+    std::vector<S*> values, moments;
+    std::vector<LayerShapes> shapes;
+    std::vector<Layer> layers;
+    std::vector<int> norms;  // which layers they are; `KnLayer::norm` counts them in this order
+    int classes = 0;
+    std::unique_ptr<Work> kept;
+    int64_t kept_batch = 0;
+};
+
+}  // namespace kn
