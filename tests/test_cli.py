@@ -65,7 +65,7 @@ def test_a_run_holds_what_it_should(trained: Path) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert list(rows[0]) == ["epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds"]
     metrics = json.loads((trained / "metrics.json").read_text())
-    assert set(metrics) == {"parameters", "epochs", "seconds", "weights", "val", "test"}
+    assert set(metrics) == {"parameters", "epochs", "seconds", "weights", "engine", "val", "test"}
     assert set(metrics["test"]) == {"loss", "accuracy", "correct", "n", "interval"}
     assert metrics["parameters"] == 7850
     with np.load(trained / "predictions.npz", allow_pickle=False) as kept:
@@ -232,9 +232,12 @@ def test_data_lists_shows_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_bench_prints_ratios_and_conditions(capsys: pytest.CaptureFixture[str]) -> None:
-    found = spoken(capsys, "bench", "mnist-5k", "--repeats", "1")
-    assert set(found["results"]) == {"tutorial-linear", "tutorial-cnn"}
-    assert all(result["ratio"] > 0 for result in found["results"].values())
+    found = spoken(capsys, "bench", "mnist-5k", "--repeats", "1", "--epochs", "1")
+    names = [race["name"].split(",")[0] for race in found["results"]]
+    assert names == ["tutorial-linear", *["tutorial-cnn"], *["kilo-4k"] * 2, *["kilo-16k"] * 2, *["tutorial-cnn"] * 2]
+    assert all(
+        race["ratio"] == pytest.approx(race["baseline_seconds"] / race["kilonet_seconds"]) for race in found["results"]
+    )
     assert found["conditions"]["threads"] >= 1
 
 

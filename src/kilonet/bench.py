@@ -1,10 +1,12 @@
-"""The tutorial's loop, as it is written, beside Kilonet's: the same data, the same mathematics, alternating."""
+"""The tutorial's loop as it is written, PyTorch and the native engine, side by side: the same data, the same work."""
 
 from __future__ import annotations
 
 import platform
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from kilonet import config
+from kilonet import config, optimizers
+from kilonet.augment import warps
+from kilonet.batches import Resident
+from kilonet.engines import native
+from kilonet.engines import torch as torch_engine
 from kilonet.images import split
 from kilonet.models import build
 from kilonet.train import epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
+    from kilonet.config import Training
     from kilonet.images import ImageSet, Splits
 
 
@@ -91,19 +99,62 @@ def tensors(part: ImageSet) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(flat), torch.from_numpy(part.labels.copy())
 
 
-def compare(data: ImageSet, repeats: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Time an epoch with its validation, of both models, in the tutorial's loop and in Kilonet's, alternating.
+@dataclass(frozen=True)
+class Race:
+    """Two ways to do the same work.
+
+    Attributes:
+        name: of the work.
+        against: what the first way is.
+        goal: the ratio of the times to reach.
+        ways: do the work once each; what takes no part in it is done before.
+    """
+
+    name: str
+    against: str
+    goal: float
+    ways: tuple[Callable[[], object], Callable[[], object]]
+
+    def run(self, repeats: int) -> dict[str, Any]:
+        """Time both ways, alternating, after one round that is not counted."""
+        times: tuple[list[float], list[float]] = ([], [])
+        for round_ in range(repeats + 1):
+            for way, found in zip(self.ways, times, strict=True):
+                start = time.perf_counter()
+                way()
+                if round_:
+                    found.append(time.perf_counter() - start)
+        ratios = [a / b for a, b in zip(*times, strict=True)]
+        first, second = map(statistics.median, times)
+        return {
+            "name": self.name,
+            "against": self.against,
+            "baseline_seconds": first,
+            "kilonet_seconds": second,
+            "ratio": statistics.median(ratios),
+            "ratios": ratios,
+            "goal": self.goal,
+        }
+
+
+def compare(data: ImageSet, repeats: int, count: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Time the tutorial's loop, PyTorch and the native engine at the same work, side by side.
 
     Args:
         data: 28x28 grey images of ten classes.
-        repeats: timed epochs of each, after one that is not counted.
+        repeats: timed rounds of each race.
+        count: epochs of the tutorial's trainings.
         tell: told what goes on.
+
+    Raises:
+        ConfigError: if there are no native kernels here.
     """
     splits = split(data, "tutorial")
-    results = {}
-    for preset in MODELS:
-        tell(f"{preset}: {repeats} epochs of each, alternating")
-        results[preset] = _race(preset, splits, repeats)
+    variant = native.library().variant
+    results = []
+    for race in _races(splits, count):
+        tell(f"{race.name}: {repeats} rounds, alternating with {race.against}")
+        results.append(race.run(repeats))
     return {
         "conditions": {
             "data": data.origin,
@@ -112,30 +163,105 @@ def compare(data: ImageSet, repeats: int, tell: Callable[[str], None]) -> dict[s
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
             "processor": _processor(),
+            "kernels": variant,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "timed": f"an epoch with its validation, median of {repeats}, alternating, one before not counted",
+            "timed": f"median of {repeats} rounds, alternating, one before not counted",
         },
         "results": results,
     }
 
 
-def _race(preset: str, splits: Splits, repeats: int) -> dict[str, Any]:
+def _races(splits: Splits, count: int) -> Iterator[Race]:
+    for preset in MODELS:
+        yield _tutorial(preset, splits, count)
+    for model in ("kilo-4k", "kilo-16k"):
+        yield _epoch(model, splits, {})
+        yield _epoch(model, splits, {"shift": 2.0, "rotate": 10.0, "zoom": 0.1, "shear": 5.0})
+    yield _inference(splits)
+    yield _two_at_once(splits)
+
+
+def _tutorial(preset: str, splits: Splits, count: int) -> Race:
+    """A whole training with its validations, from tensors in memory; each way has the data as it wants it."""
     assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
-    training = config.resolve({"preset": preset}, {"epochs": repeats + 1}).training
-    torch.manual_seed(0)
-    plain = plain_loop(MODELS[preset](), tensors(splits.train), tensors(splits.val), repeats + 1)
-    ours = epochs(build(config.PRESETS[preset]["model"], splits.train), splits, training)
-    times: dict[str, list[float]] = {"tutorial": [], "kilonet": []}
-    for round_ in range(repeats + 1):
-        for name, loop in (("tutorial", plain), ("kilonet", ours)):
-            start = time.perf_counter()
-            next(loop)
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    ratios = [a / b for a, b in zip(times["tutorial"], times["kilonet"], strict=True)]
-    medians = {f"{name}_seconds": statistics.median(values) for name, values in times.items()}
-    return {**medians, "ratio": statistics.median(ratios), "ratios": ratios}
+    training = config.resolve({"preset": preset}, {"epochs": count, "engine": "native"}).training
+    flat = tensors(splits.train), tensors(splits.val)
+
+    def plain() -> None:
+        torch.manual_seed(0)
+        list(plain_loop(MODELS[preset](), *flat, count))
+
+    def ours() -> None:
+        list(epochs(build(config.PRESETS[preset]["model"], splits.train), splits, training))
+
+    return Race(f"{preset}, {count} epochs with validation", "the tutorial's loop", 10, (plain, ours))
+
+
+def _trainer(model: str, splits: Splits, engine: ModuleType, training: Training) -> Callable[[], object]:
+    """Trains a model for an epoch, each time that it is called."""
+    net = build(model, splits.train)
+    update = optimizers.optimizer(net, training)
+    resident = Resident.of(splits.train, torch.device("cpu"))
+    rates = [training.lr / 25] * -(-len(resident) // training.batch_size)
+
+    def epoch() -> None:
+        rows = torch.randperm(len(resident))
+        list(engine.steps(net, update, resident, rows, training, rates, warps(training, len(resident), 0)))
+
+    return epoch
+
+
+def _epoch(model: str, splits: Splits, augmentation: dict[str, float]) -> Race:
+    training = config.recipe(model, **augmentation)
+    ways = tuple(_trainer(model, splits, engine, training) for engine in (torch_engine, native))
+    name = f"{model}, an epoch{' with augmentation' if augmentation else ''}"
+    return Race(name, "the torch engine", 4, (ways[0], ways[1]))
+
+
+def _inference(splits: Splits) -> Race:
+    model, few = build("tutorial-cnn", splits.train), splits.train.take(slice(0, 10_000))
+    resident = Resident.of(few, torch.device("cpu"))
+    torch_engine.logits(model, resident, 250)
+    seconds = {}
+    for size in (250, 500):
+        start = time.perf_counter()
+        for _ in range(5):
+            torch_engine.logits(model, resident, size)
+        seconds[size] = time.perf_counter() - start
+    best = min(seconds, key=lambda size: seconds[size])
+    ways = (lambda: torch_engine.logits(model, resident, best), lambda: native.logits(model, resident, best))
+    return Race(f"tutorial-cnn, {len(few):,} images classified", f"PyTorch in batches of {best}", 2, ways)
+
+
+def _two_at_once(splits: Splits) -> Race:
+    """Its ratio is that of one seed's time to two seeds': above 1 / 1.15."""
+    training = config.recipe("tutorial-cnn")
+    first, second = (_trainer("tutorial-cnn", splits, native, training) for _ in range(2))
+
+    def alone() -> None:
+        with one_thread():
+            first()
+
+    def together() -> None:
+        with one_thread(), ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(first), pool.submit(second)]:
+                done.result()
+
+    return Race(
+        "tutorial-cnn, an epoch of two seeds at once", "one of them alone, one thread", 1 / 1.15, (alone, together)
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _processor() -> str:

@@ -173,6 +173,20 @@ def description(found: dict[str, Any]) -> None:
         line(f"{heading:15} {value}")
 
 
+def races(found: dict[str, Any]) -> None:
+    """Print what was timed, and under which conditions."""
+    for key, value in found["conditions"].items():
+        line(f"{key:10} {value}")
+    line()
+    numbers = ["that, s", "kilonet, s", "ratio", "goal"]
+    rows = [
+        (race["name"], race["against"], f"{race['baseline_seconds']:.3f}", f"{race['kilonet_seconds']:.3f}",
+         f"{race['ratio']:.2f}", f"{race['goal']:.2f}")
+        for race in found["results"]
+    ]  # fmt: skip
+    table(["work", "against", *numbers], rows, numbers)
+
+
 @contextmanager
 def share(what: str) -> Iterator[Callable[[float], None]]:
     """Show how far some work has come, on standard error; what is given is to be told the share done, 0 to 1."""

@@ -119,16 +119,19 @@ def _document(findings: list[Finding]) -> dict[str, Any]:
 
 @app.command
 def bench(
-    source: str | None = None, /, *, repeats: Whole = 5, threads: Whole | None = None, json: Json = False
-) -> None:
-    """Time the tutorial's loop and Kilonet's side by side: the same data, the same mathematics.
+    source: str | None = None, /, *, repeats: Whole = 5, epochs: Whole = 15, threads: Whole | None = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Time the tutorial's loop, PyTorch and the native engine side by side: the same data, the same work.
 
     Parameters
     ----------
     source
         28x28 grey images of ten classes; mnist if it is here, else mnist-5k.
     repeats
-        Timed epochs of each.
+        Timed rounds of each comparison.
+    epochs
+        Epochs of the tutorial's trainings.
     threads
         CPU threads.
     """
@@ -137,8 +140,9 @@ def bench(
     from kilonet.bench import compare
     from kilonet.errors import DataError
 
-    if repeats < 1:
-        raise ConfigError(f"repeats = {repeats} won't do: expected at least 1")
+    for flag, value in (("repeats", repeats), ("epochs", epochs)):
+        if value < 1:
+            raise ConfigError(f"{flag} = {value} won't do: expected at least 1")
     world.set_threads(threads)
     if source is None:
         try:
@@ -150,16 +154,5 @@ def bench(
         loaded = known.load(source)
     if loaded.shape != (1, 28, 28) or len(loaded.classes) != 10:
         raise DataError(f"{source}: the tutorial's models take 28x28 grey images of ten classes")
-    found = compare(loaded, repeats, display.say)
-
-    def tell() -> None:
-        for key, value in found["conditions"].items():
-            display.line(f"{key:10} {value}")
-        display.line()
-        rows = [
-            (name, f"{r['tutorial_seconds']:.3f}", f"{r['kilonet_seconds']:.3f}", f"{r['ratio']:.2f}")
-            for name, r in found["results"].items()
-        ]
-        display.table(["", "tutorial, s", "kilonet, s", "ratio"], rows, ["tutorial, s", "kilonet, s", "ratio"])
-
-    answer(found, json, tell)
+    found = compare(loaded, repeats, epochs, display.say)
+    answer(found, json, lambda: display.races(found))
