@@ -6,8 +6,8 @@ namespace kn {
 
 template <class S> class Input {
   public:
-    Input(Shape shape, std::vector<S> mean, std::vector<S> std)
-        : shape(shape), mean(std::move(mean)), std(std::move(std)) {
+    Input(Shape shape, std::vector<S> mean, const std::vector<S>& std) : shape(shape), mean(std::move(mean)) {
+        for (S one : std) rate.push_back(S(1) / one);
         for (int c = 0; c < shape.c; ++c)
             for (int y = 0; y < shape.h; ++y)
                 for (int x = 0; x < shape.w; ++x) places.push_back({shape.at(c, y, x), c});
@@ -29,7 +29,7 @@ template <class S> class Input {
 
     void put(V<S>* to, int pixel, V<S> value) const {
         const auto [place, c] = places[size_t(pixel)];
-        to[place] = (value - mean[size_t(c)]) / std[size_t(c)];
+        to[place] = (value - mean[size_t(c)]) * rate[size_t(c)];
     }
 
     void copy(const KnImages& images, int64_t first, int count, V<S>* to) const {
@@ -85,7 +85,7 @@ template <class S> class Input {
     }
 
     Shape shape;
-    std::vector<S> mean, std;
+    std::vector<S> mean, rate;
     std::vector<std::pair<ptrdiff_t, int>> places;  // of each pixel in the map, and its channel
 };
 

@@ -57,18 +57,22 @@ template <class S> struct Taps {
     }
 };
 
+// Taps lie in the order of their rows, so that those which would read beyond the map's upper or lower edge can be left out.
 template <class S> class Convolution {
   public:
     Convolution(const KnLayer& layer, const LayerShapes& shapes)
-        : l(layer), s(shapes), outputs(tiles(l.oc, kChannels)), inputs(tiles(l.c, kChannels)),
-          columns(tiles(l.ow, kPositions)), outer_outputs(tiles(l.oc, kOuterChannels)),
-          outer_taps(tiles(l.c * l.kh * l.kw, kTaps)) {
-        for (int c = 0; c < l.c; ++c)
-            for (int ky = 0; ky < l.kh; ++ky)
+        : l(layer), s(shapes), columns(tiles(l.ow, kPositions)), outputs(tiles(l.oc, kSums / columns[0].count)),
+          taps(tiles(l.kw, kTaps)),
+          outer_outputs(tiles(l.oc, std::min(kOuterChannels, kSums / taps[0].count))) {
+        for (int ky = 0; ky < l.kh; ++ky)
+            for (int c = 0; c < l.c; ++c)
                 for (int kx = 0; kx < l.kw; ++kx)
                     forward_taps.add(c * s.x.plane() + ky * s.x.width() + kx, weight_place(0, c, ky, kx));
         for (int ry = 0; ry < l.sh; ++ry)
             for (int rx = 0; rx < l.sw; ++rx) add_class(ry, rx);
+        int widest = 1;
+        for (const Class& one : classes) widest = std::max(widest, one.columns[0].count);
+        inputs = tiles(l.c, kSums / widest);
     }
 
     // The frame that the gradient of a convolution's output needs.
@@ -90,18 +94,20 @@ template <class S> class Convolution {
 
     void forward(const Maps<S>& m, const S* bias) const {
         Correlation<S> job{};
-        job.x_step = l.sw, job.offsets = forward_taps.offsets.data(), job.taps = int(forward_taps.offsets.size());
-        job.relu = l.relu, job.step = 1, job.plane = s.y.plane();
+        job.x_step = l.sw, job.relu = l.relu, job.step = 1, job.plane = s.y.plane();
         for (int group = 0; group < m.groups; ++group)
-            for (int y = 0; y < l.oh; ++y)
-                for (const Tile& channels : outputs)
+            for (int y = 0; y < l.oh; ++y) {
+                const int top = y * l.sh - l.ph, from = std::max(0, -top), to = std::min(l.kh, l.h - top);
+                for (const Tile& channels : outputs) {
+                    choose(job, forward_taps, channels, from, to, l.c * l.kw);
+                    job.bias = bias ? bias + channels.first : nullptr;
                     for (const Tile& xs : columns) {
                         job.x = m.x + group * s.x.size() + ptrdiff_t(y) * l.sh * s.x.width() + xs.first * l.sw;
-                        job.weights = forward_taps.packed.data() + ptrdiff_t(channels.first) * job.taps;
-                        job.bias = bias ? bias + channels.first : nullptr;
                         job.out = m.y + group * s.y.size() + s.y.at(channels.first, y, xs.first);
                         run(job, xs.count, channels.count);
                     }
+                }
+            }
     }
 
     void input_gradient(const Maps<S>& m) const {
@@ -109,36 +115,26 @@ template <class S> class Convolution {
         job.x_step = 1, job.step = l.sw, job.plane = s.gx.plane(), job.mask_plane = s.x.plane();
         for (int group = 0; group < m.groups; ++group)
             for (const Class& one : classes)
-                for (int i = 0; i < one.rows; ++i)
-                    for (const Tile& channels : inputs)
+                for (int i = 0; i < one.rows; ++i) {
+                    const int y = one.y + i * l.sh, bottom = one.oy + i;
+                    const int from = std::max(0, bottom - (l.oh - 1)), to = std::min(one.height, bottom + 1);
+                    for (const Tile& channels : inputs) {
+                        choose(job, one.taps, channels, from, to, l.oc * one.width);
                         for (const Tile& xs : one.columns) {
-                            const int y = one.y + i * l.sh, x = one.x + xs.first * l.sw;
-                            job.offsets = one.taps.offsets.data(), job.taps = int(one.taps.offsets.size());
-                            job.x = m.gy + group * s.gy.size() + s.gy.at(0, one.oy + i, one.ox + xs.first);
-                            job.weights = one.taps.packed.data() + ptrdiff_t(channels.first) * job.taps;
+                            const int x = one.x + xs.first * l.sw;
+                            job.x = m.gy + group * s.gy.size() + s.gy.at(0, bottom, one.ox + xs.first);
                             job.out = m.gx + group * s.gx.size() + s.gx.at(channels.first, y, x);
                             if (s.masked) job.mask = m.x + group * s.x.size() + s.x.at(channels.first, y, x);
                             run(job, xs.count, channels.count);
                         }
+                    }
+                }
     }
 
     // Gradients of the weights and the bias, summed over the groups; `gradient` is laid out as the weights are.
     void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
-        S sums[kTaps * kOuterChannels];
-        Outer<S> job{};
-        job.x_group = s.x.size(), job.x_row = ptrdiff_t(l.sh) * s.x.width(), job.x_step = l.sw, job.x = m.x;
-        job.g_group = s.gy.size(), job.g_row = s.gy.width(), job.g_plane = s.gy.plane();
-        job.groups = m.groups, job.rows = l.oh, job.columns = l.ow, job.sums = sums;
-        for (const Tile& channels : outer_outputs)
-            for (const Tile& taps : outer_taps) {
-                job.g = m.gy + s.gy.at(channels.first, 0, 0);
-                job.offsets = forward_taps.offsets.data() + taps.first;
-                run(job, taps.count, channels.count);
-                for (int t = 0; t < taps.count; ++t)
-                    for (int c = 0; c < channels.count; ++c)
-                        gradient[forward_taps.places[size_t(taps.first + t)] + (channels.first + c) * l.out_stride] =
-                            sums[t * channels.count + c];
-            }
+        if (l.h * l.w * l.kh * l.kw == 1 && l.ph + l.pw == 0) dense_gradient(m, gradient);
+        else map_gradient(m, gradient);
         if (bias)
             for (int c = 0; c < l.oc; ++c) bias[c] = sum(m, c);
     }
@@ -146,7 +142,7 @@ template <class S> class Convolution {
   private:
     // The positions of the input that are a whole number of strides apart meet the same taps.
     struct Class {
-        int y, x, oy, ox, rows;
+        int y, x, oy, ox, rows, height, width;
         std::vector<Tile> columns;
         Taps<S> taps;
     };
@@ -157,9 +153,10 @@ template <class S> class Convolution {
         if (one.y >= l.h || one.x >= l.w) return;
         one.oy = (one.y + l.ph - ry) / l.sh, one.ox = (one.x + l.pw - rx) / l.sw;
         one.rows = (l.h - 1 - one.y) / l.sh + 1;
+        one.height = std::max(0, (l.kh - 1 - ry + l.sh) / l.sh), one.width = std::max(0, (l.kw - 1 - rx + l.sw) / l.sw);
         one.columns = tiles((l.w - 1 - one.x) / l.sw + 1, kPositions);
-        for (int o = 0; o < l.oc; ++o)
-            for (int ky = ry; ky < l.kh; ky += l.sh)
+        for (int ky = ry; ky < l.kh; ky += l.sh)
+            for (int o = 0; o < l.oc; ++o)
                 for (int kx = rx; kx < l.kw; kx += l.sw)
                     one.taps.add(o * s.gy.plane() - ptrdiff_t(ky / l.sh) * s.gy.width() - kx / l.sw,
                                  weight_place(o, 0, ky, kx));
@@ -171,8 +168,56 @@ template <class S> class Convolution {
         return ((residue - padding) % stride + stride) % stride;
     }
 
+    // The taps of some rows of the kernel, `a_row` of them a row, with the weights of some channels.
+    static void choose(Correlation<S>& job, const Taps<S>& taps, const Tile& channels, int from, int to, int a_row) {
+        job.offsets = taps.offsets.data() + from * a_row, job.taps = std::max(0, to - from) * a_row;
+        job.weights = taps.packed.data() + ptrdiff_t(channels.first) * ptrdiff_t(taps.offsets.size()) +
+                      ptrdiff_t(from) * a_row * channels.count;
+    }
+
     int64_t weight_place(int out, int c, int ky, int kx) const {
         return out * l.out_stride + ((int64_t(c) * l.kh + ky) * l.kw + kx) * l.in_stride;
+    }
+
+    void map_gradient(const Maps<S>& m, S* gradient) const {
+        S sums[kTaps * kOuterChannels];
+        Outer<S> job{};
+        job.x_group = s.x.size(), job.x_row = ptrdiff_t(l.sh) * s.x.width(), job.x_step = l.sw;
+        job.g_group = s.gy.size(), job.g_row = s.gy.width(), job.g_plane = s.gy.plane();
+        job.groups = m.groups, job.columns = l.ow, job.sums = sums;
+        for (const Tile& channels : outer_outputs)
+            for (int c = 0; c < l.c; ++c)
+                for (int ky = 0; ky < l.kh; ++ky) {
+                    // The rows whose tap lies in the map: 0 <= y * sh - ph + ky < h.
+                    const int from = std::max(0, (l.ph - ky + l.sh - 1) / l.sh);
+                    const int to = std::min(l.oh, (l.h - 1 + l.ph - ky) / l.sh + 1);
+                    job.rows = l.h - 1 + l.ph < ky ? 0 : std::max(0, to - from);
+                    job.g = m.gy + s.gy.at(channels.first, from, 0);
+                    for (const Tile& some : taps) {
+                        job.x = m.x + c * s.x.plane() + ptrdiff_t(from * l.sh + ky) * s.x.width() + some.first;
+                        run(job, some.count, channels.count);
+                        for (int t = 0; t < some.count; ++t)
+                            for (int o = 0; o < channels.count; ++o)
+                                gradient[weight_place(channels.first + o, c, ky, some.first + t)] =
+                                    sums[t * channels.count + o];
+                    }
+                }
+    }
+
+    // Of a layer over single values.
+    void dense_gradient(const Maps<S>& m, S* gradient) const {
+        V<S> sums[kDense];
+        for (const Tile& channels : tiles(l.oc, kDense))
+            for (int from = 0; from < l.c; from += L<S>) {
+                const int some = std::min(L<S>, l.c - from);
+                std::fill_n(sums, channels.count, V<S>{});
+                for (int group = 0; group < m.groups; ++group)
+                    run_dense<S>(m.x + group * s.x.size() + from, some,
+                                 m.gy + group * s.gy.size() + s.gy.at(channels.first, 0, 0), s.gy.plane(),
+                                 channels.count, sums);
+                for (int o = 0; o < channels.count; ++o)
+                    for (int i = 0; i < some; ++i) gradient[weight_place(channels.first + o, from + i, 0, 0)] = sums[o][i];
+            }
     }
 
     S sum(const Maps<S>& m, int channel) const {
@@ -185,7 +230,7 @@ template <class S> class Convolution {
 
     KnLayer l;
     LayerShapes s;
-    std::vector<Tile> outputs, inputs, columns, outer_outputs, outer_taps;
+    std::vector<Tile> columns, outputs, taps, outer_outputs, inputs;
     Taps<S> forward_taps;
     std::vector<Class> classes;
 };

@@ -16,13 +16,7 @@ namespace kn {
 
 constexpr int kShards = 16;
 
-inline void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
-
-// Where threads wait for each other; one that has waited for some hundred microseconds lets others use its core.
+// Where threads wait for each other; one that has waited for some microseconds lets others use its core.
 class Barrier {
   public:
     explicit Barrier(int threads) : threads(threads), waiting(threads) {}
@@ -34,11 +28,8 @@ class Barrier {
             turn.store(now + 1, std::memory_order_release);
             return;
         }
-        for (int spins = 0; spins < 10'000; ++spins) {
-            if (turn.load(std::memory_order_acquire) != now) return;
-            pause();
-        }
-        while (turn.load(std::memory_order_acquire) == now) std::this_thread::yield();
+        for (int spins = 0; turn.load(std::memory_order_acquire) == now; ++spins)
+            if (spins > 4000) std::this_thread::yield();
     }
 
   private:

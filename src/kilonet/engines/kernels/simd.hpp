@@ -71,26 +71,23 @@ template <class S> inline double lane_sum(V<S> x) {
     return sum;
 }
 
-typedef uint8_t Row __attribute__((vector_size(16)));
-
-template <int D, int... I> inline void exchange(Row& a, Row& b, std::integer_sequence<int, I...>) {
-    Row low = __builtin_shufflevector(a, b, (I & D ? 16 + (I - D) : I)...);
-    Row high = __builtin_shufflevector(a, b, (I & D ? 16 + I : I + D)...);
+template <int D, class T, int N, int... I> inline void exchange(T& a, T& b, std::integer_sequence<int, I...>) {
+    const T low = __builtin_shufflevector(a, b, (I & D ? N + (I - D) : I)...);
+    const T high = __builtin_shufflevector(a, b, (I & D ? N + I : I + D)...);
     a = low, b = high;
 }
 
-template <int D> inline void exchange_all(Row (&rows)[16]) {
-    for (int i = 0; i < 16; ++i)
-        if (!(i & D)) exchange<D>(rows[i], rows[i + D], std::make_integer_sequence<int, 16>{});
+// Transpose N vectors of N lanes.
+template <class T, int N, int D = N / 2> inline void transpose(T (&rows)[N]) {
+    if constexpr (D > 0) {
+#pragma GCC unroll 16
+        for (int i = 0; i < N; ++i)
+            if (!(i & D)) exchange<D, T, N>(rows[i], rows[i + D], std::make_integer_sequence<int, N>{});
+        transpose<T, N, D / 2>(rows);
+    }
 }
 
-// Transpose 16 rows of 16 bytes.
-inline void transpose(Row (&rows)[16]) {
-    exchange_all<8>(rows);
-    exchange_all<4>(rows);
-    exchange_all<2>(rows);
-    exchange_all<1>(rows);
-}
+typedef uint8_t Row __attribute__((vector_size(16)));
 
 // A vector from its lanes' bytes, the first of a row.
 template <class S> inline V<S> widen(const Row& row) {

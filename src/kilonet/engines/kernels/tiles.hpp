@@ -3,7 +3,7 @@
 // `correlate`: outputs of a tile of positions and channels, each a sum over taps. A tap is an offset into the input and
 // a weight for each channel; forward passes and gradients of the input differ only in their taps.
 // `outer`: gradients of a tile of weights, each a sum over positions and images of input times gradient.
-// A tile's sums stay in registers: positions x channels of them.
+// A tile's sums stay in registers. `dense` does for layers over single values what `outer` does for maps.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -14,8 +14,9 @@
 namespace kn {
 
 constexpr bool kMany = kRegisters == 32;
-constexpr int kPositions = kMany ? 4 : 2, kChannels = 6;             // of a tile of `correlate`, at most
-constexpr int kTaps = kMany ? 6 : 4, kOuterChannels = kMany ? 4 : 3; // of a tile of `outer`
+constexpr int kSums = kMany ? 24 : 12;            // of a tile, at most
+constexpr int kPositions = kMany ? 4 : 2;         // of a tile of `correlate`, at most; its channels: kSums / positions
+constexpr int kTaps = 6, kOuterChannels = 8;      // of a tile of `outer`, at most
 
 struct Tile {
     int first, count;
@@ -82,9 +83,8 @@ template <class S, int P, int C> void correlate(const Correlation<S>& job) {
 }
 
 template <class S> struct Outer {
-    const V<S>* x;               // of the first image, row and position
+    const V<S>* x;               // of the first image, row and position; the taps lie side by side
     ptrdiff_t x_group, x_row, x_step;
-    const int32_t* offsets;      // of the taps
     const V<S>* g;               // gradients of the first channel
     ptrdiff_t g_group, g_row, g_plane;
     int groups, rows, columns;
@@ -93,20 +93,18 @@ template <class S> struct Outer {
 
 template <class S, int T, int C> void outer(const Outer<S>& job) {
     V<S> sum[T * C] = {};
-    const V<S>* x[T];
     const ptrdiff_t step = job.x_step, plane = job.g_plane;
     for (int group = 0; group < job.groups; ++group)
         for (int row = 0; row < job.rows; ++row) {
-            for (int t = 0; t < T; ++t) x[t] = job.x + group * job.x_group + row * job.x_row + job.offsets[t];
+            const V<S>* x = job.x + group * job.x_group + row * job.x_row;
             const V<S>* g = job.g + group * job.g_group + row * job.g_row;
-            ptrdiff_t at = 0;
-            for (int column = 0; column < job.columns; ++column, ++g, at += step) {
+            for (int column = 0; column < job.columns; ++column, ++g, x += step) {
                 V<S> gradient[C];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) gradient[c] = g[c * plane];
 #pragma GCC unroll 16
                 for (int t = 0; t < T; ++t) {
-                    const V<S> value = x[t][at];
+                    const V<S> value = x[t];
 #pragma GCC unroll 16
                     for (int c = 0; c < C; ++c) sum[t * C + c] += value * gradient[c];
                 }
@@ -115,25 +113,64 @@ template <class S, int T, int C> void outer(const Outer<S>& job) {
     lane_sums<S, T * C>(sum, job.sums);
 }
 
+// Gradients of a dense layer's weights: of some channels by as many inputs as there are lanes, summed over the images.
+// `x` are the inputs' vectors, `g` the channels'; `sums` has a vector over the inputs for each channel.
+template <class S, int C> void dense(const V<S>* x, int inputs, const V<S>* g, ptrdiff_t plane, V<S>* sums) {
+    V<S> rows[L<S>] = {}, sum[C];
+    for (int i = 0; i < inputs; ++i) rows[i] = x[i];
+    transpose(rows);
+#pragma GCC unroll 24
+    for (int c = 0; c < C; ++c) sum[c] = sums[c];
+    for (int image = 0; image < L<S>; ++image) {
+#pragma GCC unroll 24
+        for (int c = 0; c < C; ++c)
+            sum[c] += rows[image] * splat<S>(reinterpret_cast<const S*>(g + c * plane)[image]);
+    }
+#pragma GCC unroll 24
+    for (int c = 0; c < C; ++c) sums[c] = sum[c];
+}
+
 template <class S> using Correlate = void (*)(const Correlation<S>&);
 template <class S> using Accumulate = void (*)(const Outer<S>&);
+template <class S> using Dense = void (*)(const V<S>*, int, const V<S>*, ptrdiff_t, V<S>*);
 
+constexpr int kDense = 12;
+
+// Every size of tile whose sums fit into the registers.
 template <class S, int... I> constexpr auto all_correlate(std::integer_sequence<int, I...>) {
-    return std::array<Correlate<S>, sizeof...(I)>{correlate<S, I / kChannels + 1, I % kChannels + 1>...};
+    return std::array<Correlate<S>, sizeof...(I)>{[] {
+        constexpr int P = I / kSums + 1, C = I % kSums + 1;
+        if constexpr (P * C <= kSums) return Correlate<S>(correlate<S, P, C>);
+        else return Correlate<S>(nullptr);
+    }()...};
 }
 
 template <class S, int... I> constexpr auto all_outer(std::integer_sequence<int, I...>) {
-    return std::array<Accumulate<S>, sizeof...(I)>{outer<S, I / kOuterChannels + 1, I % kOuterChannels + 1>...};
+    return std::array<Accumulate<S>, sizeof...(I)>{[] {
+        constexpr int T = I / kOuterChannels + 1, C = I % kOuterChannels + 1;
+        if constexpr (T * C <= kSums) return Accumulate<S>(outer<S, T, C>);
+        else return Accumulate<S>(nullptr);
+    }()...};
+}
+
+template <class S, int... I> constexpr auto all_dense(std::integer_sequence<int, I...>) {
+    return std::array<Dense<S>, sizeof...(I)>{dense<S, I + 1>...};
 }
 
 template <class S> inline void run(const Correlation<S>& job, int positions, int channels) {
-    static constexpr auto table = all_correlate<S>(std::make_integer_sequence<int, kPositions * kChannels>{});
-    table[(positions - 1) * kChannels + channels - 1](job);
+    static constexpr auto table = all_correlate<S>(std::make_integer_sequence<int, kPositions * kSums>{});
+    table[size_t((positions - 1) * kSums + channels - 1)](job);
 }
 
 template <class S> inline void run(const Outer<S>& job, int taps, int channels) {
     static constexpr auto table = all_outer<S>(std::make_integer_sequence<int, kTaps * kOuterChannels>{});
-    table[(taps - 1) * kOuterChannels + channels - 1](job);
+    table[size_t((taps - 1) * kOuterChannels + channels - 1)](job);
+}
+
+template <class S>
+inline void run_dense(const V<S>* x, int inputs, const V<S>* g, ptrdiff_t plane, int channels, V<S>* sums) {
+    static constexpr auto table = all_dense<S>(std::make_integer_sequence<int, kDense>{});
+    table[size_t(channels - 1)](x, inputs, g, plane, sums);
 }
 
 }  // namespace kn
