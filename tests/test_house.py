@@ -16,8 +16,8 @@ FLOORS = {
     1: {"arrays", "pictures", "sources", "preprocess", "models", "summary", "batches", "metrics", "optimizers"},
     2: {"engines", "checkpoint", "state"},
     3: {"train", "evaluation", "predict", "plots"},
-    4: {"rundir", "progress", "measuring", "doctor"},
-    5: {"run"},
+    4: {"seals", "rundir", "progress", "measuring", "doctor"},
+    5: {"run", "seeds"},
     6: {"bench", "display", "flags"},
     7: {"cli", "__main__"},
 }
@@ -25,7 +25,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("predict", "evaluation"),
-    ("progress", "rundir"), ("measuring", "rundir"), ("doctor", "rundir"),
+    ("rundir", "seals"), ("seeds", "run"), ("progress", "rundir"), ("measuring", "rundir"), ("doctor", "rundir"),
     ("__main__", "cli"),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kilonet as kn
-from kilonet import checkpoint, cli, config, plots, run, rundir
+from kilonet import checkpoint, cli, config, plots, run, rundir, seals, seeds
 from kilonet.config import Config, Training
 from kilonet.errors import ConfigError, DivergedError, ModelError, RunError
 from kilonet.images import Splits
@@ -304,7 +304,7 @@ def test_a_finished_run_is_left_alone(project: Path, capsys: pytest.CaptureFixtu
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found.path.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("name", rundir.PRODUCTS)
+@pytest.mark.parametrize("name", seals.PRODUCTS)
 def test_a_damaged_file_of_a_finished_run_is_named_and_made_again(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -378,9 +378,9 @@ def test_a_users_model_is_given_again(project: Path, net_file: str) -> None:
 
 def test_seeds_go_on_where_they_stopped(project: Path) -> None:
     several = replace(LINEAR, seeds=3, save_every=0)
-    whole_run = run.start_seeds(several, project)
-    expected = run.finish_seeds(whole_run)
-    broken = run.start_seeds(several, project)
+    whole_run = seeds.start_seeds(several, project)
+    expected = seeds.finish_seeds(whole_run)
+    broken = seeds.start_seeds(several, project)
     done = 0
 
     def watch(_: object, seed: int) -> Any:
@@ -393,7 +393,7 @@ def test_seeds_go_on_where_they_stopped(project: Path) -> None:
         return told
 
     with pytest.raises(Killed):
-        run.finish_seeds(broken, watch)
+        seeds.finish_seeds(broken, watch)
     assert sorted(p.name for p in broken.path.glob("seed-*")) == ["seed-0", "seed-1"]
     kn.resume(broken.path)
     assert broken.summary() == expected

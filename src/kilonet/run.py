@@ -1,19 +1,17 @@
-"""A run from its config to its figures: started, gone on with after whatever stopped it, alone or seed by seed."""
+"""A run from its config to its figures: started, finished, and gone on with after whatever stopped it."""
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import files, measuring, plots, rundir, sources, world
+from kilonet import files, measuring, rundir, seals, sources, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
 from kilonet.images import split
-from kilonet.metrics import over_seeds
 from kilonet.models import Classifier, build, is_file, rehearse
 from kilonet.progress import Progress
 from kilonet.rundir import Run, npz
@@ -93,7 +91,7 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
         RunError: if the directory can't be made.
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
-    text = rundir.config_text(made.config, {**made.parts(), **notes})
+    text = seals.config_text(made.config, {**made.parts(), **notes})
     return rundir.create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made.splits)})
 
 
@@ -210,7 +208,7 @@ def prepare(
             f"train anew with a lower --lr: kilonet train --config {run.path / 'config.toml'} --lr ...",
         )
     if epochs is not None:
-        config = _extended(config, epochs)
+        config = extended(config, epochs)
     elif run.finished() and not run.damaged():
         return None
     for name in run.damaged():
@@ -234,7 +232,12 @@ def prepare(
     return made
 
 
-def _extended(config: Config, epochs: int) -> Config:
+def extended(config: Config, epochs: int) -> Config:
+    """The config with more epochs.
+
+    Raises:
+        ConfigError: if the schedule depends on their number, or these are not more.
+    """
     if config.training.schedule != "constant":
         raise ConfigError(
             f"--epochs can't be changed under {config.training.schedule}: every learning rate depends on their number",
@@ -243,92 +246,3 @@ def _extended(config: Config, epochs: int) -> Config:
     if epochs <= config.training.epochs:
         raise ConfigError(f"epochs = {epochs} won't do: expected more than the run's {config.training.epochs}")
     return replace(config, training=replace(config.training, epochs=epochs))
-
-
-def resume(path: str | Path, epochs: int | None = None, model_file: str | None = None) -> Run:
-    """Go on with an interrupted run, to the bits that it would have had without the interruption.
-
-    Args:
-        path: a run directory.
-        epochs: train for so many in all, more than the run was to have, where the schedule is constant.
-        model_file: `path/to/file.py:ClassName`, for a run of a model of your own.
-
-    Returns:
-        The run; one that was finished is left alone.
-
-    Raises:
-        KilonetError: as `prepare` and `finish` do.
-        Interrupted: after Ctrl-C or SIGTERM.
-    """
-    run = rundir.find(str(path), Path())
-    if run.config.seeds > 1:
-        finish_seeds(run, epochs=epochs, model_file=model_file)
-    elif (made := prepare(run, epochs, model_file)) is not None:
-        finish(run, made)
-    return run
-
-
-def start_seeds(config: Config, project: Path, name: str | None = None) -> Run:
-    """A new run directory for several seeds; nothing is trained yet.
-
-    The split is the first seed's for all of them, so that they are measured on the same images.
-    """
-    first = config.training.seed
-    config = replace(config, split_seed=first if config.split_seed is None else config.split_seed)
-    return rundir.create(project, name, {"config.toml": rundir.config_text(config, {})})
-
-
-def finish_seeds(
-    run: Run,
-    watch: Callable[[Plan, int], Watch] = lambda _, __: lambda ___: None,
-    say: Say = lambda _: None,
-    epochs: int | None = None,
-    model_file: str | None = None,
-) -> dict[str, Any]:
-    """Train each seed of a run to its end, those that are done left alone, in `seed-S` inside it; then sum them up.
-
-    Args:
-        run: from `start_seeds`.
-        watch: given a plan and its seed, gives what `finish` is to tell.
-        say: told, in lines, where a run goes on from.
-        epochs: as `prepare` has it.
-        model_file: `path/to/file.py:ClassName`, for a model of the user's own.
-
-    Returns:
-        The summary, as in `summary.json`.
-    """
-    config, _ = run.untouched_config()
-    if epochs is not None:
-        config = _extended(config, epochs)
-    first = config.training.seed
-    seeds = range(first, first + config.seeds)
-    done = 0
-    for seed in seeds:
-        inside = Run(run.path / f"seed-{seed}")
-        if inside.path.exists():
-            more = epochs if epochs is not None and inside.config.training.epochs < epochs else None
-            made = prepare(inside, more, model_file, say)
-        else:
-            own = replace(config, training=replace(config.training, seed=seed), seeds=1)
-            made = plan(own, model_file)
-            inside = start(made, run.path, inside.path.name)
-        if made is not None:
-            for finding in finish(inside, made, watch(made, seed), say, whole=run):
-                say(f"{inside.path.name}: {finding.name}: {finding.what}; {finding.advice}")
-            done += 1
-    if epochs is not None:
-        run.rewrite_config(config, {})
-    return run.summary() if not done and run.summary() else _sum_up(run, config, list(seeds))
-
-
-def _sum_up(run: Run, config: Config, seeds: list[int]) -> dict[str, Any]:
-    inside = [Run(run.path / f"seed-{seed}") for seed in seeds]
-    figures = [member.metrics() for member in inside]
-    summary: dict[str, Any] = {"runs": [member.path.name for member in inside], "seeds": seeds}
-    for part in ("val", "test"):
-        if part in figures[0]:
-            summary[part] = {key: over_seeds([f[part][key] for f in figures]) for key in ("accuracy", "loss")}
-    files.write(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
-    histories = [member.history() for member in inside]
-    plots.save(plots.curves(histories, f"{config.model}, {config.seeds} seeds"), run.path / "curves.png")
-    return summary

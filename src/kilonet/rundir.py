@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-import platform
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from kilonet import checkpoint, files, sources
-from kilonet.config import FORMAT, Config, read_table, read_toml, to_toml
+from kilonet import checkpoint, files, seals, sources
+from kilonet.config import Config
 from kilonet.errors import ConfigError, DataError, RunError
 from kilonet.history import Epoch, History
 from kilonet.models import Classifier
@@ -30,12 +27,6 @@ if TYPE_CHECKING:
     from kilonet.images import ImageSet
 
 _CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
-_SEAL = "# kilonet resume goes by this file as it was written: sha256 "
-PRODUCTS = (
-    "results.csv", "metrics.json", "predictions.npz", "state/split.npz",
-    "weights/best.safetensors", "weights/last.safetensors",
-)  # fmt: skip
-"""The files of a finished run whose checksums are kept."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,7 @@ class Run:
             RunError: if the run is of another format version.
             ConfigError: if the file can't be read.
         """
-        path = self.path / "config.toml"
-        table = read_table(path)
-        if (found := table.get("format", 1)) != FORMAT:
-            versions = table.get("versions")
-            by = versions.get("kilonet") if isinstance(versions, dict) else None
-            raise RunError(f"{path} {checkpoint.other_format(found, by)}")
-        return read_toml(path)
+        return seals.read_config(self.path / "config.toml")
 
     def untouched_config(self) -> tuple[Config, dict[str, Any]]:
         """The config, held against its checksum, and the number and checksum of the images of each part.
@@ -72,18 +57,11 @@ class Run:
         Raises:
             RunError: if the file has been edited or damaged since it was written.
         """
-        config, path = self.config, self.path / "config.toml"
-        first, _, rest = path.read_bytes().partition(b"\n")
-        if first.decode(errors="replace") != _SEAL + hashlib.sha256(rest).hexdigest():
-            raise RunError(
-                f"{path} has been edited or damaged since the run began",
-                f"put it back, or train anew: kilonet train --config {path}",
-            )
-        return config, read_table(path).get("parts", {})
+        return seals.read_sealed(self.path / "config.toml")
 
     def rewrite_config(self, config: Config, parts: dict[str, Any]) -> None:
         """Write another config over the run's."""
-        files.write(self.path / "config.toml", config_text(config, parts))
+        files.write(self.path / "config.toml", seals.config_text(config, parts))
 
     def failure(self) -> dict[str, Any] | None:
         """Where the training went wrong, if it did: `epoch`, `step` (None in validation) and `loss`, as text."""
@@ -101,9 +79,7 @@ class Run:
 
     def seal(self) -> None:
         """Mark the run as finished, with a checksum of each of its files of figures and weights."""
-        sums = {name: _sha256(self.path / name) for name in PRODUCTS if (self.path / name).exists()}
-        sealed = {"files": sums, "sha256": seal_of(sums)}
-        files.write(self.path / "state" / "finished.json", json.dumps(sealed, indent=2) + "\n")
+        seals.seal(self.path)
 
     def unseal(self) -> None:
         """Mark the run as unfinished."""
@@ -115,26 +91,14 @@ class Run:
 
     def damaged(self) -> list[str]:
         """Names of the files of a finished run that are not as they were written, or gone."""
-        sums = self._sums()
-        return [name for name, known in sums.items() if _sha256(self.path / name) != known] if sums else []
-
-    def _sums(self) -> dict[str, str]:
-        """The checksums of a finished run's files; where these are damaged themselves, that file alone, with none."""
-        try:
-            found = json.loads((self.path / "state" / "finished.json").read_text())
-            sums: dict[str, str] = found["files"]
-            whole = isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= set(PRODUCTS)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            whole = False
-        return sums if whole else {"state/finished.json": ""}
+        sums = seals.sums_of(self.path)
+        return [name for name, known in sums.items() if seals.sha256_of(self.path / name) != known]
 
     def _intact(self, name: str) -> Path:
         """One of the run's files, held against its checksum if the run is finished."""
         path = self.path / name
-        known = self._sums().get(name)
-        if known is not None and path.exists() and _sha256(path) != known:
+        known = seals.sums_of(self.path).get(name)
+        if known is not None and path.exists() and seals.sha256_of(path) != known:
             raise RunError(f"{path} is damaged: its checksum does not match", f"mend it: kilonet resume {self.path}")
         return path
 
@@ -219,18 +183,6 @@ def read_npz(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} can't be read: {error}") from None
 
 
-def seal_of(sums: dict[str, str]) -> str:
-    """The checksum of the checksums."""
-    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
 def _number(text: str | None) -> float | None:
     return float(text) if text else None
 
@@ -238,13 +190,6 @@ def _number(text: str | None) -> float | None:
 def measured_weights(config: Config) -> str:
     """Which weights get measured: nothing can choose the best ones where nothing validates."""
     return "last" if config.split == "full" else config.training.measure
-
-
-def config_text(config: Config, parts: dict[str, Any]) -> str:
-    """The text of a run's `config.toml`: the config, what its parts hold, what wrote it, and a checksum of it all."""
-    used = {"python": platform.python_version(), **{name: version(name) for name in ("kilonet", "torch", "numpy")}}
-    text = to_toml(config, format=FORMAT, parts=parts, versions=used)
-    return f"{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:

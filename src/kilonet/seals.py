@@ -1,0 +1,94 @@
+"""What holds a run's files to what was written: the seal of its config, and the checksums of a finished run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from kilonet import checkpoint, files
+from kilonet.config import FORMAT, Config, read_table, read_toml, to_toml
+from kilonet.errors import RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SEAL = "# kilonet resume goes by this file as it was written: sha256 "
+PRODUCTS = (
+    "results.csv", "metrics.json", "predictions.npz", "state/split.npz",
+    "weights/best.safetensors", "weights/last.safetensors",
+)  # fmt: skip
+"""The files of a finished run whose checksums are kept."""
+
+
+def config_text(config: Config, parts: dict[str, Any]) -> str:
+    """The text of a run's `config.toml`: the config, what its parts hold, what wrote it, and a checksum of it all."""
+    used = {"python": platform.python_version(), **{name: version(name) for name in ("kilonet", "torch", "numpy")}}
+    text = to_toml(config, format=FORMAT, parts=parts, versions=used)
+    return f"{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def read_config(path: Path) -> Config:
+    """The config in a run's `config.toml`.
+
+    Raises:
+        RunError: if the run is of another format version.
+        ConfigError: if the file can't be read.
+    """
+    table = read_table(path)
+    if (found := table.get("format", 1)) != FORMAT:
+        versions = table.get("versions")
+        by = versions.get("kilonet") if isinstance(versions, dict) else None
+        raise RunError(f"{path} {checkpoint.other_format(found, by)}")
+    return read_toml(path)
+
+
+def read_sealed(path: Path) -> tuple[Config, dict[str, Any]]:
+    """The config, held against its checksum, and the number and checksum of the images of each part.
+
+    Raises:
+        RunError: if the file has been edited or damaged since it was written.
+    """
+    config = read_config(path)
+    first, _, rest = path.read_bytes().partition(b"\n")
+    if first.decode(errors="replace") != _SEAL + hashlib.sha256(rest).hexdigest():
+        raise RunError(
+            f"{path} has been edited or damaged since the run began",
+            f"put it back, or train anew: kilonet train --config {path}",
+        )
+    return config, read_table(path).get("parts", {})
+
+
+def seal(folder: Path) -> None:
+    """Mark a run as finished, with a checksum of each of its files of figures and weights."""
+    sums = {name: sha256_of(folder / name) for name in PRODUCTS if (folder / name).exists()}
+    sealed = {"files": sums, "sha256": seal_of(sums)}
+    files.write(folder / "state" / "finished.json", json.dumps(sealed, indent=2) + "\n")
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """The checksums of a finished run's files; where these are damaged themselves, that file alone, with none."""
+    try:
+        found = json.loads((folder / "state" / "finished.json").read_text())
+        sums: dict[str, str] = found["files"]
+        whole = isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= set(PRODUCTS)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    return sums if whole else {"state/finished.json": ""}
+
+
+def seal_of(sums: dict[str, str]) -> str:
+    """The checksum of the checksums."""
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file; empty if it can't be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
