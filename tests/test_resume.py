@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -447,6 +448,38 @@ def test_a_run_is_trained_by_one_process_at_a_time(project: Path) -> None:
     found, made = start(project)
     with rundir.held(found), pytest.raises(RunError, match="being trained by another process"):
         run.finish(found, made)
+
+
+def test_more_epochs_change_nothing_of_a_run_that_another_process_trains(project: Path) -> None:
+    found = finished(project)
+    (found.path / "state" / "split.npz").unlink()
+    before = {p: p.read_bytes() for p in found.path.rglob("*") if p.is_file()}
+    with rundir.held(found), pytest.raises(RunError, match="being trained by another process"):
+        kn.resume(found.path, epochs=9)
+    assert {p: p.read_bytes() for p in found.path.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_that_was_extended_meanwhile_is_not_cut_short(project: Path) -> None:
+    found = finished(project)
+    made = run.prepare(found, epochs=4)
+    assert made is not None
+    kn.resume(found.path, epochs=6)
+    with pytest.raises(RunError, match="given more epochs meanwhile"):
+        run.finish(found, made)
+    assert (found.config.training.epochs, found.finished()) == (6, True)
+
+
+def test_a_weight_file_is_not_resumed(project: Path) -> None:
+    found = interrupted(project, 30)
+    with pytest.raises(ConfigError, match="is a weight file: expected a run"):
+        kn.resume(found.path / "weights" / "last.safetensors")
+
+
+@pytest.mark.parametrize("folder", ["state", "weights"])
+def test_a_folder_that_is_gone_is_made_again(folder: str, project: Path) -> None:
+    found = interrupted(project, 30)
+    shutil.rmtree(found.path / folder)
+    assert results(kn.resume(found.path)) == results(finished(project))
 
 
 def test_a_run_that_was_never_quite_made_is_not_the_last(project: Path) -> None:

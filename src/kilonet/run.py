@@ -132,7 +132,7 @@ def finish(
         progress = Progress(run.path, made.config.save_every)
         for line in progress.restore(state):
             say(line)
-        run.unseal()
+        _make_ready(run, made)
         _train(state, made, progress, watch, stop, again)
         model = run.model(made.model_file)
 
@@ -142,6 +142,20 @@ def finish(
 
         reports = measuring.complete(run, model, made.splits, progress.spent, pause)
     return diagnose(made.config, run.history(), model, made.splits.train, made.splits.val, reports)
+
+
+def _make_ready(run: Run, made: Plan) -> None:
+    """Bring the files of a run that is held into line with what was planned."""
+    config, parts = run.untouched_config()
+    if config.training.epochs > made.config.training.epochs:
+        raise RunError(f"{run.path} was given more epochs meanwhile", f"go on: kilonet resume {run.path}")
+    run.unseal()
+    for folder in (run.path / "state", run.path / "weights"):
+        if not folder.exists():
+            folder.mkdir()
+    if made.config != config:
+        run.rewrite_config(made.config, parts)
+    files.write(run.path / "state" / "split.npz", _split_npz(made.splits))
 
 
 def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop, again: str) -> None:
@@ -188,7 +202,9 @@ def _writing(run: Run, again: str) -> Iterator[None]:
 def prepare(
     run: Run, epochs: int | None = None, model_file: str | None = None, say: Say = lambda _: None
 ) -> Plan | None:
-    """Make an interrupted run ready to go on with, or a finished one for more epochs; None if it is done and whole.
+    """Plan how an interrupted run goes on, or a finished one for more epochs; None if it is done and whole.
+
+    Nothing is written: another process may be training the run.
 
     Args:
         run: from `kilonet.rundir.find`.
@@ -225,10 +241,6 @@ def prepare(
             f"{config.source} has changed since {run.path} began: its parts are not those of config.toml",
             "put the data back, or train anew",
         )
-    if epochs is not None:
-        run.unseal()
-        run.rewrite_config(made.config, parts)
-    files.write(run.path / "state" / "split.npz", _split_npz(made.splits))
     return made
 
 

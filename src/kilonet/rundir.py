@@ -242,7 +242,10 @@ def held(run: Run) -> Iterator[None]:
     Raises:
         RunError: if one does.
     """
-    lock = FileLock(run.path / "state" / ".lock")
+    state = run.path / "state"
+    if not state.exists():
+        state.mkdir()
+    lock = FileLock(state / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -290,6 +293,19 @@ def find(name: str, project: Path) -> Run:
     if not (path / "config.toml").is_file():
         raise RunError(f"{shown} is no run directory: it has no config.toml")
     return Run(path)
+
+
+def find_directory(name: str, project: Path) -> Run:
+    """The run that is meant by a directory, a name in the project, or `last`.
+
+    Raises:
+        RunError: if there is none, or it is no run.
+        ConfigError: if it is a weight file.
+    """
+    found = find(name, project)
+    if found.weights is not None:
+        raise ConfigError(f"{name} is a weight file: expected a run", f"did you mean {found.path}?")
+    return found
 
 
 def members(run: Run) -> list[Run]:

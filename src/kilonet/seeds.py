@@ -34,7 +34,7 @@ def resume(path: str | Path, epochs: int | None = None, model_file: str | None =
         KilonetError: as `prepare` and `finish` do.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    run = rundir.find(str(path), Path())
+    run = rundir.find_directory(str(path), Path())
     if run.config.seeds > 1:
         finish_seeds(run, epochs=epochs, model_file=model_file)
     elif (made := prepare(run, epochs, model_file)) is not None:

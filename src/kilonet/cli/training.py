@@ -96,9 +96,7 @@ def resume(
     from kilonet import display, rundir
     from kilonet.run import prepare
 
-    found = rundir.find(run, project)
-    if found.weights is not None:
-        raise ConfigError(f"{run} is a weight file: expected a run", f"did you mean {found.path}?")
+    found = rundir.find_directory(run, project)
     if found.config.seeds > 1:
         _finish_seeds(found, json, epochs, model)
         return
