@@ -24,6 +24,7 @@ FLOORS = {
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
+    ("stopping", "errors"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("predict", "evaluation"),
     ("rundir", "seals"), ("seeds", "run"), ("progress", "rundir"), ("measuring", "rundir"), ("doctor", "rundir"),
     ("__main__", "cli"),

@@ -92,7 +92,15 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
     text = seals.config_text(made.config, {**made.parts(), **notes})
-    return rundir.create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made.splits)})
+    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made.splits)})
+
+
+def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
+    """A new run directory, as `rundir.create` makes it; a signal that comes meanwhile is told how to go on with it."""
+    with on_request() as stop, stop.later():
+        run = rundir.create(project, name, contents)
+        stop.hint = stop.hint or f"go on: kilonet resume {run.path}"
+    return run
 
 
 def _split_npz(splits: Splits) -> bytes:
@@ -108,7 +116,7 @@ def finish(
 ) -> list[Finding]:
     """Train a run to its end, from its newest good checkpoint if it has one, and measure it.
 
-    Ctrl-C and SIGTERM let the step that runs end, and save.
+    Ctrl-C and SIGTERM let the step or the piece of the measurement that runs end, and save.
 
     Args:
         run: from `start`.
@@ -126,22 +134,26 @@ def finish(
         Interrupted: after Ctrl-C or SIGTERM.
     """
     again = f"kilonet resume {(whole or run).path}"
-    with _writing(run, again), rundir.held(run), on_request() as stop:
-        made.model.to(world.device(made.config.training.device))
-        state = begin(made.model, len(made.splits.train), made.config.training)
-        progress = Progress(run.path, made.config.save_every)
-        for line in progress.restore(state):
-            say(line)
-        _make_ready(run, made)
-        _train(state, made, progress, watch, stop, again)
-        model = run.model(made.model_file)
+    with on_request() as stop:
+        with writing(run, again), rundir.held(run), stop.later():
+            made.model.to(world.device(made.config.training.device))
+            state = begin(made.model, len(made.splits.train), made.config.training)
+            progress = Progress(run.path, made.config.save_every)
+            for line in progress.restore(state):
+                say(line)
+            _make_ready(run, made)
+            stop.hint = f"go on: {again}"
+            _train(state, made, progress, watch, stop)
+            model = run.model(made.model_file)
 
-        def pause() -> None:
-            if stop.asked:
-                raise Interrupted("interrupted after the last epoch, before its figures were done", f"go on: {again}")
+            def pause() -> None:
+                if stop.asked:
+                    raise Interrupted("interrupted after the last epoch, before its figures were done", stop.hint)
 
-        reports = measuring.complete(run, model, made.splits, progress.spent, pause)
-    return diagnose(made.config, run.history(), model, made.splits.train, made.splits.val, reports)
+            reports = measuring.complete(run, model, made.splits, progress.spent, pause)
+            if whole is None:
+                stop.hint = f"the run is done: {again} shows it"
+        return diagnose(made.config, run.history(), model, made.splits.train, made.splits.val, reports)
 
 
 def _make_ready(run: Run, made: Plan) -> None:
@@ -158,7 +170,7 @@ def _make_ready(run: Run, made: Plan) -> None:
     files.write(run.path / "state" / "split.npz", _split_npz(made.splits))
 
 
-def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop, again: str) -> None:
+def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop) -> None:
     """Train to the end, with checkpoints on the way, and one there."""
 
     def after_step(now: State) -> None:
@@ -167,7 +179,7 @@ def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Sto
             progress.save(now)
         if stop.asked:
             where = f"epoch {now.epoch + 1}, step {now.step}"
-            raise Interrupted(f"interrupted in {where}, and saved", f"go on: {again}")
+            raise Interrupted(f"interrupted in {where}, and saved", stop.hint)
 
     saved = -1
     try:
@@ -184,8 +196,12 @@ def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Sto
 
 
 @contextmanager
-def _writing(run: Run, again: str) -> Iterator[None]:
-    """Say what happened to the run where a file of it can't be written."""
+def writing(run: Run, again: str) -> Iterator[None]:
+    """Say what happened to a run where a file of it can't be written.
+
+    Raises:
+        RunError: for an `OSError` that a file of the run gave.
+    """
     try:
         yield
     except OSError as error:
@@ -217,6 +233,12 @@ def prepare(
         ModelError: if the model's file is needed.
         RunError: if the run can't go on: its training went wrong, or its config or its data is not as it was.
     """
+    with on_request() as stop:
+        stop.hint = stop.hint or f"go on: kilonet resume {run.path}" + ("" if epochs is None else f" --epochs {epochs}")
+        return _prepared(run, epochs, model_file, say)
+
+
+def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say) -> Plan | None:
     config, parts = run.untouched_config()
     if (failed := run.failure()) is not None:
         raise RunError(
