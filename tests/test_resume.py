@@ -407,6 +407,127 @@ def test_seeds_go_on_where_they_stopped(project: Path) -> None:
     assert [len(Run(broken.path / f"seed-{seed}").history().epochs) for seed in range(3)] == [4, 4, 4]
 
 
+SEVERAL = replace(LINEAR, seeds=2, training=replace(LINEAR.training, epochs=2))
+
+
+def of_seeds(project: Path) -> Run:
+    found = seeds.start_seeds(SEVERAL, project)
+    seeds.finish_seeds(found)
+    return found
+
+
+def epochs_of(found: Run) -> list[int]:
+    return [len(Run(found.path / f"seed-{seed}").history().epochs) for seed in (0, 1)]
+
+
+def test_more_epochs_for_seeds_go_on_after_a_kill(project: Path) -> None:
+    found = of_seeds(project)
+
+    def watch(_: object, seed: int) -> Any:
+        if seed == 1:
+            raise Killed
+        return lambda _: None
+
+    with pytest.raises(Killed):
+        seeds.finish_seeds(found, watch, epochs=4)
+    assert epochs_of(found) == [4, 2]
+    assert not found.summary()
+    kn.resume(found.path)
+    assert epochs_of(found) == [4, 4]
+    expected = seeds.finish_seeds(seeds.start_seeds(found.config, project))
+    assert found.summary() == expected
+
+
+def test_a_summary_comes_from_its_seeds_alone(project: Path) -> None:
+    found = of_seeds(project)
+    path = found.path / "summary.json"
+    expected = path.read_text()
+    for damaged in ("", "[]", '{"val": 1}', expected.replace('"mean"', '"meen"'), expected.replace("0.9", "0.1")):
+        path.write_text(damaged)
+        kn.resume(found.path)
+        assert path.read_text() == expected
+
+
+def test_a_figure_of_seeds_that_a_kill_left_out_is_drawn(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = seeds.start_seeds(SEVERAL, project)
+
+    def kill(_: object, path: Path) -> None:
+        if path == found.path / "curves.png":
+            raise Killed
+        path.write_bytes(b"")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "save", kill)
+        with pytest.raises(Killed):
+            seeds.finish_seeds(found)
+    kn.resume(found.path)
+    assert (found.path / "curves.png").exists()
+    (found.path / "curves.png").unlink()
+    kn.resume(found.path)
+    assert (found.path / "curves.png").exists()
+
+
+def test_a_directory_that_is_not_its_seeds_is_refused(project: Path) -> None:
+    found = of_seeds(project)
+    one, other, aside = (found.path / name for name in ("seed-0", "seed-1", "aside"))
+    for old, new in ((one, aside), (other, one), (aside, other)):
+        old.rename(new)
+    with pytest.raises(RunError, match=r"seed-0 is not seed 0 of .*its config is another one.*delete .*seed-0"):
+        kn.resume(found.path)
+    (one / "config.toml").unlink()
+    with pytest.raises(RunError, match=r"seed-0 has no config\.toml .*delete .*seed-0: kilonet resume"):
+        kn.resume(found.path)
+    shutil.rmtree(one)
+    shutil.rmtree(other)
+    kn.resume(found.path)
+    kn.resume(one, epochs=3)
+    with pytest.raises(RunError, match=r"seed-0 has more epochs than the run's 2 .*--epochs 3"):
+        kn.resume(found.path)
+
+
+def test_what_killed_writes_left_beside_seeds_is_cleared_away(project: Path) -> None:
+    found = seeds.start_seeds(SEVERAL, project)
+    (found.path / ".seed-0.abc.part" / "state").mkdir(parents=True)
+    (found.path / ".summary.json.abc.part").write_bytes(b"half")
+    kn.resume(found.path)
+    assert not list(found.path.rglob("*.part"))
+
+
+SEEDED = """
+import torch
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+        self.wild = torch.initial_seed() == 0
+
+    def forward(self, images):
+        return super().forward(images.flatten(1)) * (float("nan") if self.wild else 1.0)
+"""
+
+
+def test_seeds_go_on_without_one_that_went_wrong(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "seeded.py").write_text(SEEDED)
+    net = f"{tmp_path / 'seeded.py'}:Net"
+    chosen = replace(SEVERAL, model=net, seeds=3)
+    found, told = seeds.start_seeds(chosen, project), list[str]()
+    summary = seeds.finish_seeds(found, say=told.append)
+    assert (summary["seeds"], summary["failed"], summary["test"]["loss"]["n"]) == ([1, 2], ["seed-0"], 2)
+    assert any(line.startswith("seed-0: the training went wrong in epoch 1") for line in told)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["resume", str(found.path), "--model", net])
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert "seed-0 went wrong in epoch 1" in said.err
+    assert "seed-0 went wrong: the figures are over the other 2" in said.out
+    alone = seeds.start_seeds(replace(chosen, seeds=1), project)
+    with pytest.raises(RunError, match=r"every seed of .* went wrong"):
+        seeds.finish_seeds(alone)
+
+
 def test_a_training_gone_wrong_keeps_what_was_good(project: Path) -> None:
     wild = replace(LINEAR, training=replace(LINEAR.training, optimizer="sgd", lr=1e38, epochs=9))
     found, made = start(project, wild)
