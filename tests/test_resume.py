@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kilonet as kn
-from kilonet import checkpoint, cli, config, plots, run, rundir, seals, seeds
+from kilonet import checkpoint, cli, config, measuring, plots, run, rundir, seals, seeds
 from kilonet.config import Config, Training
+from kilonet.doctor import damage
 from kilonet.errors import ConfigError, DivergedError, ModelError, RunError
 from kilonet.images import Splits
 from kilonet.models import build
@@ -366,6 +367,66 @@ def test_data_that_has_changed_is_noticed(project: Path, tmp_path: Path) -> None
     np.savez(tmp_path / "own.npz", images=255 - data.images, labels=data.labels)
     with pytest.raises(RunError, match="has changed since"):
         kn.resume(found.path)
+
+
+def swapped(found: Run, other: Run, name: str) -> Path:
+    """The path of a file of a run, after it was replaced by the same file of another one."""
+    shutil.copy(other.path / name, found.path / name)
+    return found.path / name
+
+
+OTHER = replace(LINEAR, training=replace(LINEAR.training, seed=7))
+
+
+@pytest.mark.parametrize("name", ["config.toml", "state/checkpoint.safetensors"])
+def test_a_file_of_another_run_is_not_gone_on_with(name: str, project: Path) -> None:
+    found = interrupted(project, 30)
+    swapped(found, interrupted(project, 30, OTHER), name)
+    if name == "config.toml":
+        found.rewrite_config(replace(found.config, save_every=1), found.parts())
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors is a checkpoint of another run than config\.toml"):
+        kn.resume(found.path)
+
+
+def test_a_checkpoint_is_of_its_run_whatever_resume_may_change(project: Path) -> None:
+    cycle = replace(LINEAR, training=replace(LINEAR.training, schedule="one-cycle"))
+    same = [LINEAR, replace(LINEAR, save_every=5), replace(LINEAR, training=replace(LINEAR.training, epochs=9))]
+    assert len({seals.identity(chosen, {"notes": [str(i)]}) for i, chosen in enumerate(same)}) == 1
+    longer = replace(cycle, training=replace(cycle.training, epochs=9))
+    others = [LINEAR, OTHER, cycle, longer, replace(LINEAR, model="kilo-4k"), replace(LINEAR, split="70/15/15")]
+    assert len({seals.identity(chosen, {}) for chosen in others}) == len(others)
+    assert seals.identity(LINEAR, {"train": {"n": 1}}) != seals.identity(LINEAR, {})
+
+
+def test_weights_of_another_run_are_not_used(project: Path) -> None:
+    found = finished(project)
+    path = swapped(found, finished(project, OTHER), "weights/best.safetensors")
+    for use in (found.model, rundir.find(str(path), project).model, lambda: measuring.measure(found, None)):
+        with pytest.raises(RunError, match=r"best\.safetensors is damaged, or not this run's"):
+            use()
+    last = found.path / "weights" / "last.safetensors"
+    assert rundir.find(str(last), project).model().name == "linear"
+
+
+def test_a_split_of_another_run_is_not_used(project: Path) -> None:
+    found = interrupted(project, 30)
+    swapped(found, interrupted(project, 30, OTHER), "state/split.npz")
+    for use in (lambda: found.part("test"), lambda: found.seen(kn.load("digits"))):
+        with pytest.raises(RunError, match=r"split\.npz is not the split that config\.toml names"):
+            use()
+    assert kn.resume(found.path).part("test") is not None
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "previous"])
+def test_the_doctor_names_a_checkpoint_that_is_not_the_runs(name: str, project: Path) -> None:
+    found = finished(project)
+    assert damage.examine(found) == []
+    path = swapped(found, finished(project, OTHER), f"state/{name}.safetensors")
+    assert [finding.what for finding in damage.examine(found)] == [
+        f"{path} is a checkpoint of another run than config.toml"
+    ]
+    path.unlink()
+    assert [finding.what for finding in damage.examine(found)] == [f"{path} is gone"] * (name == "checkpoint")
 
 
 def test_a_users_model_is_given_again(project: Path, net_file: str) -> None:

@@ -114,7 +114,7 @@ def measure(run: Run, source: str | None, model_file: str | None = None) -> tupl
 
 
 def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:
-    if not (run.path / "state" / "split.npz").is_file():
+    if not run.is_directory():
         raise RunError("these weights lie in no run directory, so their test images are unknown", "give --data SOURCE")
     if (test := run.part("test")) is not None:
         return test, "its test part"

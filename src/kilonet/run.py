@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kilonet import files, measuring, rundir, seals, sources, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
@@ -92,7 +94,7 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
     text = seals.config_text(made.config, {**made.parts(), **notes})
-    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made.splits)})
+    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made)})
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
@@ -103,11 +105,12 @@ def create(project: Path, name: str | None, contents: dict[str, bytes | str]) ->
     return run
 
 
-def _split_npz(splits: Splits) -> bytes:
-    """The rows of each part, and a hash of each of their images."""
+def _split_npz(made: Plan) -> bytes:
+    """The rows of each part, a hash of each of their images, and the checksum that the config has of them."""
     kept: dict[str, Any] = {}
-    for name, part in splits.parts().items():
+    for name, part in made.splits.parts().items():
         kept |= {f"{name}_rows": part.rows, f"{name}_prints": part.fingerprints()}
+        kept[f"{name}_sha256"] = np.frombuffer(bytes.fromhex(part.sha256()), np.uint8)
     return npz(kept)
 
 
@@ -138,7 +141,7 @@ def finish(
         with writing(run, again), rundir.held(run), stop.later():
             made.model.to(world.device(made.config.training.device))
             state = begin(made.model, len(made.splits.train), made.config.training)
-            progress = Progress(run.path, made.config.save_every)
+            progress = Progress(run.path, made.config.save_every, run.identity())
             for line in progress.restore(state):
                 say(line)
             _make_ready(run, made)
@@ -167,7 +170,7 @@ def _make_ready(run: Run, made: Plan) -> None:
             folder.mkdir()
     if made.config != config:
         run.rewrite_config(made.config, parts)
-    files.write(run.path / "state" / "split.npz", _split_npz(made.splits))
+    files.write(run.path / "state" / "split.npz", _split_npz(made))
 
 
 def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop) -> None:

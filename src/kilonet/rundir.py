@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kilonet import checkpoint, files, seals, sources
-from kilonet.config import Config
+from kilonet.config import Config, read_table
 from kilonet.errors import ConfigError, DataError, RunError
 from kilonet.history import Epoch, History
 from kilonet.models import Classifier
@@ -59,6 +59,23 @@ class Run:
         """
         return seals.read_sealed(self.path / "config.toml")
 
+    def identity(self) -> str:
+        """What tells the run's training from any other's: its checkpoints hold it.
+
+        Raises:
+            RunError: if its config has been edited or damaged.
+        """
+        return seals.identity(*self.untouched_config())
+
+    def is_directory(self) -> bool:
+        """Whether it is a run directory, not a weight file that lies elsewhere."""
+        return (self.path / "config.toml").is_file()
+
+    def parts(self) -> dict[str, Any]:
+        """The number and checksum of each part's images, as its config names them."""
+        found = read_table(self.path / "config.toml").get("parts", {})
+        return {name: part for name, part in found.items() if isinstance(part, dict)} if isinstance(found, dict) else {}
+
     def rewrite_config(self, config: Config, parts: dict[str, Any]) -> None:
         """Write another config over the run's."""
         files.write(self.path / "config.toml", seals.config_text(config, parts))
@@ -99,15 +116,31 @@ class Run:
         path = self.path / name
         known = seals.sums_of(self.path).get(name)
         if known is not None and path.exists() and seals.sha256_of(path) != known:
-            raise RunError(f"{path} is damaged: its checksum does not match", f"mend it: kilonet resume {self.path}")
+            raise RunError(
+                f"{path} is damaged, or not this run's: its checksum is not that of state/finished.json",
+                f"mend it: kilonet resume {self.path}",
+            )
         return path
 
     def model(self, model_file: str | None = None) -> Classifier:
         """The trained model; `model_file` is needed for one of a user's own file."""
         weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
         if not weights.is_file():
-            raise RunError(f"{self.path} has no weights yet", f"train it: kilonet resume {self.path}")
+            raise self.lacks(weights, "has no weights yet")
+        if weights.is_relative_to(self.path):
+            self._intact(weights.relative_to(self.path).as_posix())
         return checkpoint.load_model(weights, model_file)
+
+    def lacks(self, path: Path, otherwise: str) -> RunError:
+        """What to say of a file that is not there: it is gone, or the run has not come to it.
+
+        Raises:
+            RunError: if the config that asks for it has been edited or damaged.
+        """
+        self.untouched_config()
+        if self.finished():
+            return RunError(f"{path} is gone", f"mend it: kilonet resume {self.path}")
+        return RunError(f"{self.path} {otherwise}", f"train it: kilonet resume {self.path}")
 
     def history(self) -> History:
         """The epochs in `results.csv`."""
@@ -155,7 +188,7 @@ class Run:
 
     def seen(self, data: ImageSet) -> dict[str, int]:
         """How many of some images the run was trained on (`train`) and chosen on (`val`)."""
-        if not (self.path / "state" / "split.npz").is_file():
+        if not self.is_directory():
             return {}
         prints, kept = data.fingerprints(), self._split()
         named = {name: kept[f"{name}_prints"] for name in ("train", "val") if f"{name}_prints" in kept}
@@ -164,10 +197,18 @@ class Run:
     def _split(self) -> dict[str, Any]:
         """The rows of each part, and the hashes of their images."""
         path = self._intact("state/split.npz")
+        if not path.is_file():
+            raise RunError(f"{path} is gone", f"mend it: kilonet resume {self.path}")
         kept = read_npz(path)
         for name, array in kept.items():
-            if array.ndim != 1 or not len(array) or array.dtype.kind != ("u" if name.endswith("_prints") else "i"):
+            if array.ndim != 1 or not len(array) or array.dtype.kind != ("i" if name.endswith("_rows") else "u"):
                 raise RunError(f"{path} is damaged: {files.printable(name)[:40]} holds no rows or hashes")
+        parts = self.parts()
+        for name in ("train", "val", "test"):
+            if f"{name}_sha256" in kept and bytes(kept[f"{name}_sha256"]).hex() != parts.get(name, {}).get("sha256"):
+                raise RunError(
+                    f"{path} is not the split that config.toml names", f"mend it: kilonet resume {self.path}"
+                )
         return kept
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,19 @@ def read_sealed(path: Path) -> tuple[Config, dict[str, Any]]:
             f"put it back, or train anew: kilonet train --config {path}",
         )
     return config, read_table(path).get("parts", {})
+
+
+def identity(config: Config, parts: dict[str, Any]) -> str:
+    """What tells a run's training from any other, as 64 hex digits: its data, and its settings.
+
+    Settings that resume may change without changing what was trained so far are left out.
+    """
+    settings = asdict(config)
+    del settings["save_every"]
+    if config.training.schedule == "constant":
+        del settings["training"]["epochs"]
+    data = {name: part for name, part in parts.items() if name != "notes"}
+    return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
 
 
 def seal(folder: Path) -> None:
