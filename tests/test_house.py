@@ -16,7 +16,7 @@ FLOORS = {
     1: {"arrays", "pictures", "sources", "preprocess", "models", "summary", "batches", "metrics", "optimizers"},
     2: {"engines", "checkpoint", "state"},
     3: {"train", "evaluation", "predict", "plots"},
-    4: {"seals", "rundir", "progress", "measuring", "doctor"},
+    4: {"seals", "records", "rundir", "progress", "measuring", "doctor"},
     5: {"run", "seeds"},
     6: {"bench", "display", "flags"},
     7: {"cli", "__main__"},
@@ -26,7 +26,9 @@ STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
     ("stopping", "errors"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("predict", "evaluation"),
-    ("rundir", "seals"), ("seeds", "run"), ("progress", "rundir"), ("measuring", "rundir"), ("doctor", "rundir"),
+    ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
+    ("measuring", "rundir"), ("measuring", "records"), ("doctor", "rundir"), ("doctor", "records"),
+    ("seeds", "run"),
     ("__main__", "cli"),
 }  # fmt: skip
 

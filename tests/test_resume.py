@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -349,13 +351,132 @@ def test_an_edited_config_is_not_gone_on_with(project: Path) -> None:
     assert config.read_toml(path).training.lr == 0.003
 
 
-def test_a_run_of_another_format_is_refused(project: Path) -> None:
+def test_a_run_of_another_format_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = finished(project)
+    found_config = found.config
+    path = found.path / "config.toml"
+    with monkeypatch.context() as patch:
+        patch.setattr(seals, "FORMAT", 3)
+        patch.setattr(seals, "version", lambda _: "8.1")
+        found.rewrite_config(found_config, {})
+    sealed, _, bare = path.read_text().partition("\n")
+    uses: list[Any] = [lambda: kn.resume(found.path), lambda: found.model(), lambda: found.part("val")]
+    for text in (f"{sealed}\n{bare}", bare, bare.replace("format = 3\n", "")):
+        path.write_text(text)
+        for use in uses:
+            with pytest.raises(RunError, match=r"format '[31]', written by Kilonet 8\.1.*it needs Kilonet 8\.1"):
+                use()
+
+
+@pytest.mark.parametrize("how", ["format", "seeds", "empty", "cut", "no TOML", "no number"])
+def test_a_damaged_config_is_named_as_damaged(how: str, project: Path, tmp_path: Path) -> None:
     found = finished(project)
     path = found.path / "config.toml"
-    path.write_text(path.read_text().replace("format = 2", "format = 3").replace('kilonet = "', 'kilonet = "8.'))
-    for use in (lambda: kn.resume(found.path), lambda: found.model(), lambda: found.part("val")):
-        with pytest.raises(RunError, match=r"format '3', written by Kilonet 8\..*it needs Kilonet 8\."):
-            use()
+    text = path.read_text()
+    changed = {
+        "format": text.replace("format = 2", "format = 3"),
+        "seeds": text.replace("seeds = 1", "seeds = 3"),
+        "empty": "",
+        "cut": text[:90],
+        "no TOML": text.replace("= 1", "* 1"),
+        "no number": text.replace("lr = 0", "lr = x"),
+    }
+    path.write_text(changed[how])
+    commands = [["evaluate"], ["predict", "--data", "digits"], ["plot", "--show", str(tmp_path / "x.png")], ["resume"]]
+    for words in commands:
+        assert "config.toml has been edited or damaged" in refused(words[0], str(found.path), *words[1:])
+
+
+def test_damage_in_a_config_of_seeds_is_named(project: Path, tmp_path: Path) -> None:
+    found = of_seeds(project)
+    path = found.path / "config.toml"
+    path.write_text(path.read_text().replace("seeds = 2", "seeds = 1"))
+    for words in (["evaluate"], ["plot", "--show", str(tmp_path / "x.png")], ["resume"]):
+        assert "config.toml has been edited or damaged" in refused(words[0], str(found.path), *words[1:])
+
+
+def refused(*words: str) -> str:
+    """What a command that ends with status 1 says, as one text."""
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 1
+    return told.getvalue()
+
+
+@pytest.mark.parametrize("name", ["weights/best.safetensors", "state/split.npz", "results.csv"])
+def test_a_file_that_is_gone_is_named(name: str, project: Path, tmp_path: Path) -> None:
+    found = finished(project)
+    (found.path / name).unlink()
+    words = ["plot", "--show", str(tmp_path / "x.png")] if name == "results.csv" else ["evaluate"]
+    told = refused(words[0], str(found.path), *words[1:])
+    assert told.splitlines() == [f"error: {found.path / name} is gone", f"hint: mend it: kilonet resume {found.path}"]
+    kn.resume(found.path)
+    assert found.damaged() == []
+
+
+def test_a_run_without_its_config_is_a_run_all_the_same(project: Path) -> None:
+    found = finished(project)
+    (found.path / "config.toml").unlink()
+    for command in ("doctor", "resume", "evaluate"):
+        assert refused(command, str(found.path)).startswith(
+            f"error: {found.path} has no config.toml\nhint: put it back"
+        )
+    assert "config.toml is gone" in refused("doctor", str(found.path / "weights" / "best.safetensors"))
+
+
+def test_seeds_without_their_config_are_a_run_all_the_same(project: Path, tmp_path: Path) -> None:
+    found = of_seeds(project)
+    (found.path / "seed-1" / "results.csv").unlink()
+    assert "seed-1/results.csv is gone" in refused("plot", str(found.path), "--show", str(tmp_path / "x.png"))
+    (found.path / "config.toml").unlink()
+    assert "has no config.toml" in refused("doctor", str(found.path))
+
+
+@pytest.mark.parametrize("how", ["damaged", "swapped", "gone", "behind"])
+def test_the_records_of_an_unfinished_run_are_held_against_its_checkpoint(how: str, project: Path) -> None:
+    found = interrupted(project, 50)
+    expected = found.history()
+    assert len(expected.epochs) == 2
+    path = found.path / "results.csv"
+    if how == "damaged":
+        path.write_text(path.read_text().replace(repr(expected.last.train_loss), "0.001"))
+    elif how == "swapped":
+        swapped(found, interrupted(project, 50, OTHER), "results.csv")
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
+    if how in ("gone", "behind"):
+        assert found.history() == expected
+        return
+    with pytest.raises(RunError, match=r"results\.csv is damaged, or not this run's: its epochs are not those"):
+        found.history()
+    assert kn.resume(found.path).history().epochs[:2] == expected.epochs
+
+
+def test_figures_of_seeds_say_how_many_there_are(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = of_seeds(project)
+    picture = str(tmp_path / "x.png")
+    commands = [["evaluate", str(found.path)], ["plot", str(found.path), "--show", picture]]
+    note = f"note: {found.path}: 1 of 2 seeds are done: kilonet resume {found.path}"
+
+    def said() -> list[str]:
+        for words in commands:
+            with pytest.raises(SystemExit) as ended:
+                cli.main(words)
+            assert ended.value.code == 0
+        return capsys.readouterr().err.splitlines()
+
+    assert said() == []
+    (found.path / "seed-1" / "state" / "finished.json").unlink()
+    assert said() == [note, note]
+    shutil.rmtree(found.path / "seed-1" / "weights")
+    assert said() == [note, note]
+    shutil.rmtree(found.path / "seed-1")
+    assert said() == [note, note]
 
 
 def test_data_that_has_changed_is_noticed(project: Path, tmp_path: Path) -> None:

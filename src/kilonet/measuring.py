@@ -12,7 +12,8 @@ from kilonet import files, plots, sources
 from kilonet.errors import DataError, RunError
 from kilonet.evaluation import aligned, evaluate
 from kilonet.models import Classifier, Linear, LinearFromScratch
-from kilonet.rundir import Run, measured_weights, npz
+from kilonet.records import npz
+from kilonet.rundir import Run, measured_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

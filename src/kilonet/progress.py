@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kilonet import checkpoint, files
 from kilonet.errors import RunError
-from kilonet.rundir import results_csv
+from kilonet.records import results_csv
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,8 @@ from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, 
 from kilonet.images import split
 from kilonet.models import Classifier, build, is_file, rehearse
 from kilonet.progress import Progress
-from kilonet.rundir import Run, npz
+from kilonet.records import npz
+from kilonet.rundir import Run
 from kilonet.state import State, begin
 from kilonet.stopping import Stop, on_request
 from kilonet.train import advance, epochs

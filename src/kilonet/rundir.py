@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from kilonet import checkpoint, files, seals, sources
+from kilonet import checkpoint, files, records, seals, sources
 from kilonet.config import Config, read_table
-from kilonet.errors import ConfigError, DataError, RunError
+from kilonet.errors import ConfigError, RunError
 from kilonet.history import Epoch, History
 from kilonet.models import Classifier
-from kilonet.sources import npyfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kilonet.images import ImageSet
-
-_CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 
 
 @dataclass(frozen=True)
@@ -143,18 +138,28 @@ class Run:
         return RunError(f"{self.path} {otherwise}", f"train it: kilonet resume {self.path}")
 
     def history(self) -> History:
-        """The epochs in `results.csv`."""
-        try:
-            with self._intact("results.csv").open(newline="") as file:
-                rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-            if any(row[name] is None for row in rows for name in ("epoch", "train_loss", "lr", "seconds")):
-                raise ValueError("a row is cut short")
-            records = [Epoch(**{**row, "epoch": int(row["epoch"])}) for row in rows]  # type: ignore[arg-type]
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
-            raise RunError(f"{self.path / 'results.csv'} can't be read: {error}") from None
-        if not records:
-            raise RunError(f"{self.path} has no epochs yet")
-        return History(records, self.path.name)
+        """The epochs in `results.csv`; those of an unfinished run are held against its newest good checkpoint."""
+        path, saved = self._intact("results.csv"), [] if self.finished() else self._saved_records()
+        if not path.exists() and self.finished():
+            raise self.lacks(path, "")
+        found = records.read_results(path) if path.exists() else []
+        both = min(len(found), len(saved))
+        if found[:both] != saved[:both]:
+            raise RunError(
+                f"{path} is damaged, or not this run's: its epochs are not those of the checkpoint",
+                f"mend it: kilonet resume {self.path}",
+            )
+        if not (longer := max(found, saved, key=len)):
+            raise self.lacks(path, "has no epochs yet")
+        return History(longer, self.path.name)
+
+    def _saved_records(self) -> list[Epoch]:
+        """The epochs in the newest good checkpoint; none without such a one."""
+        for name in ("checkpoint", "previous"):
+            with suppress(RunError, KeyError, TypeError):
+                figures, _ = checkpoint.read(self.path / "state" / f"{name}.safetensors")
+                return [Epoch(**record) for record in figures["records"]]
+        return []
 
     def metrics(self) -> dict[str, Any]:
         """The figures in `metrics.json`."""
@@ -199,7 +204,7 @@ class Run:
         path = self._intact("state/split.npz")
         if not path.is_file():
             raise RunError(f"{path} is gone", f"mend it: kilonet resume {self.path}")
-        kept = read_npz(path)
+        kept = records.read_npz(path)
         for name, array in kept.items():
             if array.ndim != 1 or not len(array) or array.dtype.kind != ("i" if name.endswith("_rows") else "u"):
                 raise RunError(f"{path} is damaged: {files.printable(name)[:40]} holds no rows or hashes")
@@ -210,22 +215,6 @@ class Run:
                     f"{path} is not the split that config.toml names", f"mend it: kilonet resume {self.path}"
                 )
         return kept
-
-
-def read_npz(path: Path) -> dict[str, Any]:
-    """The arrays in one of a run's `.npz` files.
-
-    Raises:
-        RunError: if it is damaged, or holds more than such a file can.
-    """
-    try:
-        return npyfile.read_npz(path)
-    except (DataError, OSError) as error:
-        raise RunError(f"{path} can't be read: {error}") from None
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
 
 
 def measured_weights(config: Config) -> str:
@@ -332,8 +321,16 @@ def find(name: str, project: Path) -> Run:
     if not path.exists():
         raise RunError(f"no run {shown}", f"runs lie in {project}; 'last' is the newest")
     if not (path / "config.toml").is_file():
+        if looks_like_run(path):
+            raise RunError(f"{shown} has no config.toml", "put it back; its weight files can be used without it")
         raise RunError(f"{shown} is no run directory: it has no config.toml")
     return Run(path)
+
+
+def looks_like_run(path: Path) -> bool:
+    """Whether a folder holds what only a run directory does, though its config may be gone."""
+    names = ("config.toml", "state/*.npz", "state/*.json", "state/*.safetensors", "weights/*.safetensors")
+    return any(next(path.glob(name), None) for name in (*names, "seed-*/config.toml"))
 
 
 def find_directory(name: str, project: Path) -> Run:
@@ -353,10 +350,11 @@ def members(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds, else the run itself."""
     if run.weights is not None or run.config.seeds == 1:
         return [run]
-    found = sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
-    if not found:
-        raise RunError(f"{run.path} holds none of its runs yet", f"go on: kilonet resume {run.path}")
-    return [Run(p.parent) for p in found]
+    first = run.config.training.seed
+    found = [Run(run.path / f"seed-{first + i}") for i in range(run.config.seeds)]
+    if not (there := [member for member in found if member.is_directory()]):
+        raise run.lacks(run.path / f"seed-{first}", "holds none of its runs yet")
+    return there
 
 
 def single(run: Run) -> Run:
@@ -374,20 +372,3 @@ def single(run: Run) -> Run:
 def _last_number(name: str) -> int:
     digits = re.findall(r"\d+", name)
     return int(digits[-1]) if digits else 0
-
-
-def results_csv(records: list[Epoch]) -> str:
-    """The text of `results.csv`, a row an epoch."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV)
-    for record in records:
-        writer.writerow("" if (value := getattr(record, name)) is None else repr(value) for name in _CSV)
-    return buffer.getvalue()
-
-
-def npz(arrays: dict[str, Any]) -> bytes:
-    """The bytes of an `.npz` file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

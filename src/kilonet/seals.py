@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilonet import checkpoint, files
 from kilonet.config import FORMAT, Config, read_table, read_toml, to_toml
-from kilonet.errors import RunError
+from kilonet.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,15 +35,10 @@ def read_config(path: Path) -> Config:
     """The config in a run's `config.toml`.
 
     Raises:
-        RunError: if the run is of another format version.
-        ConfigError: if the file can't be read.
+        RunError: if the file is gone or damaged, or the run is of another format version.
+        ConfigError: if it was edited, and won't do.
     """
-    table = read_table(path)
-    if (found := table.get("format", 1)) != FORMAT:
-        versions = table.get("versions")
-        by = versions.get("kilonet") if isinstance(versions, dict) else None
-        raise RunError(f"{path} {checkpoint.other_format(found, by)}")
-    return read_toml(path)
+    return _read(path)[0]
 
 
 def read_sealed(path: Path) -> tuple[Config, dict[str, Any]]:
@@ -52,14 +47,50 @@ def read_sealed(path: Path) -> tuple[Config, dict[str, Any]]:
     Raises:
         RunError: if the file has been edited or damaged since it was written.
     """
-    config = read_config(path)
-    first, _, rest = path.read_bytes().partition(b"\n")
-    if first.decode(errors="replace") != _SEAL + hashlib.sha256(rest).hexdigest():
-        raise RunError(
-            f"{path} has been edited or damaged since the run began",
-            f"put it back, or train anew: kilonet train --config {path}",
-        )
+    config, whole = _read(path)
+    if not whole:
+        raise _broken(path)
     return config, read_table(path).get("parts", {})
+
+
+def _read(path: Path) -> tuple[Config, bool]:
+    """A run's config, and whether it is as it was written."""
+    if not path.exists():
+        raise RunError(f"{path} is gone", "put it back: a run can't be told without it; its weight files can be used")
+    first, _, rest = path.read_bytes().partition(b"\n") if path.is_file() else (b"", b"", b"")
+    sealed = first.startswith(_SEAL.encode())
+    whole = first == f"{_SEAL}{hashlib.sha256(rest).hexdigest()}".encode()
+    try:
+        table = read_table(path)
+        _check_format(path, table, believed=whole or not sealed)
+        return read_toml(path), whole
+    except ConfigError:
+        if sealed and not whole:
+            raise _broken(path) from None
+        raise
+
+
+def _check_format(path: Path, table: dict[str, Any], believed: bool) -> None:
+    """Make sure that a config is of this version's format; another one that it names may be damage.
+
+    Raises:
+        RunError: if it is not.
+    """
+    versions = table.get("versions")
+    found = table.get("format", None if versions is None else 1)
+    if found == FORMAT:
+        return
+    if found is None or not believed:
+        raise _broken(path)
+    by = versions.get("kilonet") if isinstance(versions, dict) else None
+    raise RunError(f"{path} {checkpoint.other_format(found, by)}")
+
+
+def _broken(path: Path) -> RunError:
+    return RunError(
+        f"{path} has been edited or damaged since the run began",
+        f"put it back, or train anew: kilonet train --config {path}",
+    )
 
 
 def identity(config: Config, parts: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 import kilonet as kn
-from kilonet import checkpoint, rundir, seals, state
+from kilonet import checkpoint, records, seals, state
 from kilonet.checkpoint import save_model
 from kilonet.config import Config, Training
 from kilonet.history import Epoch
@@ -138,9 +138,9 @@ def run() -> dict[str, bytes]:
     metrics = {"parameters": 195, "epochs": 3, "seconds": 1.5, "weights": "best", "val": measured, "test": measured}
     found = {
         "config.toml": seals.config_text(Config(source="data.npz", model="linear"), {}).encode(),
-        "results.csv": rundir.results_csv(epochs).encode(),
+        "results.csv": records.results_csv(epochs).encode(),
         "metrics.json": json.dumps(metrics).encode(),
-        "state/split.npz": rundir.npz(split),
+        "state/split.npz": records.npz(split),
         "weights/best.safetensors": weights()["linear"],
         "data.npz": npz(images=DIGITS, labels=LABELS),
         "state/failed.json": json.dumps({"epoch": 2, "step": 7, "loss": "nan"}).encode(),
