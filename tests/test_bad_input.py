@@ -206,7 +206,7 @@ def test_model_files(capsys: pytest.CaptureFixture[str], model: str) -> None:
 @pytest.mark.parametrize(("words", "expected"), [
     ("evaluate no-run", "no-run"), ("evaluate ok.npz", "ok.npz"), ("evaluate last --project none", "none"),
     ("evaluate lonely", "config.toml"), ("evaluate config", "TOML"), ("plot config", "TOML"), ("plot results", "csv"),
-    ("evaluate weights", "best.safetensors"), ("evaluate foreign", "Kilonet"), ("evaluate split", "split.npz"),
+    ("evaluate weights", "best.safetensors"), ("evaluate foreign", "not this run's"), ("evaluate split", "split.npz"),
     ("evaluate split --data ok.npz", "split.npz"), ("evaluate own", "--model"), ("evaluate run --data digits", "class"),
     ("evaluate run --data mixed", "mixed"), ("evaluate own --model two_logits.py:Net", "logit"),
     ("evaluate own --model pair.py:Net", "logit"), ("train --config runs/own/config.toml", "--model"),

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import kilonet as kn
-from kilonet import cli, files, plots, run, rundir
+from kilonet import cli, files, plots, run, rundir, seeds, sources
 from kilonet.config import Config, Training
 from kilonet.errors import ConfigError, RunError
 from kilonet.rundir import Run
@@ -220,6 +220,125 @@ def test_ctrl_c_while_figures_are_drawn_loses_nothing(
     assert "after the last epoch" in capsys.readouterr().err
     monkeypatch.undo()
     assert measured(kn.resume(project / "train2")) == expected
+
+
+def signalling(number: int, first: Any = lambda *_: None) -> Any:
+    """What does something, and sends this process a signal."""
+
+    def send(*given: Any) -> Any:
+        done = first(*given)
+        os.kill(os.getpid(), number)
+        return done
+
+    return send
+
+
+def stopped(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """The lines of a command that a signal ends."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--project", "runs"])
+    assert ended.value.code == 130
+    return capsys.readouterr().err.splitlines()
+
+
+TRAIN = ["train", "digits", "--model", "linear", "--epochs", "3", "--batch-size", "64", "--threads", "1"]
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@SIGNALS
+def test_a_signal_while_data_is_loaded_ends_on_the_spot(
+    number: int, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, _ = start(project)
+    monkeypatch.setattr(sources, "load", signalling(number))
+    assert stopped(capsys, *TRAIN) == ["error: interrupted"]
+    assert stopped(capsys, "resume", "train") == ["error: interrupted", "hint: go on: kilonet resume runs/train"]
+    again = "kilonet resume runs/train --epochs 9"
+    assert stopped(capsys, "resume", "train", "--epochs", "9") == ["error: interrupted", f"hint: go on: {again}"]
+    with pytest.raises(kn.Interrupted) as interrupted:
+        kn.resume(found.path)
+    assert interrupted.value.hint == f"go on: kilonet resume {found.path}"
+
+
+@SIGNALS
+@pytest.mark.parametrize("seeds", [[], ["--seeds", "2"]])
+def test_a_signal_as_the_directory_appears_tells_how_to_go_on(
+    number: int, seeds: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rundir, "create", signalling(number, rundir.create))
+    assert stopped(capsys, *TRAIN, *seeds)[-2:] == ["error: interrupted", "hint: go on: kilonet resume runs/train"]
+    assert (project / "train" / "config.toml").exists()
+
+
+@SIGNALS
+@pytest.mark.parametrize("at", ["seal", "diagnose"])
+def test_a_signal_when_the_run_is_whole_says_so(
+    number: int, at: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if at == "seal":
+        monkeypatch.setattr(Run, "seal", signalling(number, Run.seal))
+    else:
+        monkeypatch.setattr(run, "diagnose", signalling(number))
+    done = "the run is done: kilonet resume runs/train shows it"
+    assert stopped(capsys, *TRAIN) == ["error: interrupted", f"hint: {done}"]
+    assert Run(project / "train").finished()
+
+
+@SIGNALS
+@pytest.mark.parametrize("at", ["seal", "diagnose", "between", "sum"])
+def test_a_signal_ends_a_run_of_seeds_wherever_it_comes(
+    number: int, at: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = seeds.start_seeds(replace(LINEAR, seeds=2), project)
+
+    def watch(_: object, seed: int) -> Any:
+        return signalling(number)() if seed and at == "between" else lambda _: None
+
+    if at == "seal":
+        monkeypatch.setattr(Run, "seal", signalling(number, Run.seal))
+    elif at == "diagnose":
+        monkeypatch.setattr(run, "diagnose", signalling(number))
+    elif at == "sum":
+        monkeypatch.setattr(seeds, "over_seeds", signalling(number))
+    with pytest.raises(kn.Interrupted) as interrupted:
+        seeds.finish_seeds(found, watch)
+    assert interrupted.value.hint == f"go on: kilonet resume {found.path}"
+    begun = sorted(p.name for p in found.path.glob("seed-*"))
+    assert begun == (["seed-0"] if at in ("seal", "diagnose") else ["seed-0", "seed-1"])
+    assert not found.summary()
+    monkeypatch.undo()
+    kn.resume(found.path)
+    assert found.summary()["seeds"] == [0, 1]
+
+
+EARLY = """
+import os, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "cyclopts":
+            os.kill(os.getpid(), int(sys.argv[1]))
+sys.meta_path.insert(0, Finder())
+from kilonet.__main__ import main
+main()
+"""
+
+
+@SIGNALS
+def test_a_signal_during_the_imports_gets_one_line(number: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, str(int(number))], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("words", [["data", "digits"], ["data"], ["data", "--json"]])
+def test_a_reader_that_stops_reading_is_no_error(words: list[str]) -> None:
+    command = [sys.executable, "-m", "kilonet", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert (process.stderr.read(), process.wait(60)) == ("", 1)
 
 
 KILLS = Path(__file__).with_name("kills.py")

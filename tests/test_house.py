@@ -27,16 +27,19 @@ FLOORS = {
     },
     2: {"engines", "checkpoint", "state"},
     3: {"train", "evaluation", "predict", "plots"},
-    4: {"rundir", "progress", "measuring", "doctor"},
-    5: {"run"},
+    4: {"seals", "records", "rundir", "progress", "measuring", "doctor"},
+    5: {"run", "seeds"},
     6: {"bench", "display", "flags"},
     7: {"cli", "__main__"},
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
+    ("stopping", "errors"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("predict", "evaluation"),
-    ("progress", "rundir"), ("measuring", "rundir"), ("doctor", "rundir"),
+    ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
+    ("measuring", "rundir"), ("measuring", "records"), ("doctor", "rundir"), ("doctor", "records"),
+    ("seeds", "run"),
     ("__main__", "cli"),
 }  # fmt: skip
 

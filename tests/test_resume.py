@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kilonet as kn
-from kilonet import checkpoint, cli, config, plots, run, rundir
+from kilonet import checkpoint, cli, config, measuring, plots, run, rundir, seals, seeds
 from kilonet.config import Config, Training
+from kilonet.doctor import damage
 from kilonet.engines import native
 from kilonet.errors import ConfigError, DivergedError, ModelError, RunError
 from kilonet.images import Splits
@@ -316,7 +320,7 @@ def test_a_finished_run_is_left_alone(project: Path, capsys: pytest.CaptureFixtu
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found.path.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("name", rundir.PRODUCTS)
+@pytest.mark.parametrize("name", seals.PRODUCTS)
 def test_a_damaged_file_of_a_finished_run_is_named_and_made_again(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,13 +363,132 @@ def test_an_edited_config_is_not_gone_on_with(project: Path) -> None:
     assert config.read_toml(path).training.lr == 0.003
 
 
-def test_a_run_of_another_format_is_refused(project: Path) -> None:
+def test_a_run_of_another_format_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = finished(project)
+    found_config = found.config
+    path = found.path / "config.toml"
+    with monkeypatch.context() as patch:
+        patch.setattr(seals, "FORMAT", 3)
+        patch.setattr(seals, "version", lambda _: "8.1")
+        found.rewrite_config(found_config, {})
+    sealed, _, bare = path.read_text().partition("\n")
+    uses: list[Any] = [lambda: kn.resume(found.path), lambda: found.model(), lambda: found.part("val")]
+    for text in (f"{sealed}\n{bare}", bare, bare.replace("format = 3\n", "")):
+        path.write_text(text)
+        for use in uses:
+            with pytest.raises(RunError, match=r"format '[31]', written by Kilonet 8\.1.*it needs Kilonet 8\.1"):
+                use()
+
+
+@pytest.mark.parametrize("how", ["format", "seeds", "empty", "cut", "no TOML", "no number"])
+def test_a_damaged_config_is_named_as_damaged(how: str, project: Path, tmp_path: Path) -> None:
     found = finished(project)
     path = found.path / "config.toml"
-    path.write_text(path.read_text().replace("format = 2", "format = 3").replace('kilonet = "', 'kilonet = "8.'))
-    for use in (lambda: kn.resume(found.path), lambda: found.model(), lambda: found.part("val")):
-        with pytest.raises(RunError, match=r"format '3', written by Kilonet 8\..*it needs Kilonet 8\."):
-            use()
+    text = path.read_text()
+    changed = {
+        "format": text.replace("format = 2", "format = 3"),
+        "seeds": text.replace("seeds = 1", "seeds = 3"),
+        "empty": "",
+        "cut": text[:90],
+        "no TOML": text.replace("= 1", "* 1"),
+        "no number": text.replace("lr = 0", "lr = x"),
+    }
+    path.write_text(changed[how])
+    commands = [["evaluate"], ["predict", "--data", "digits"], ["plot", "--show", str(tmp_path / "x.png")], ["resume"]]
+    for words in commands:
+        assert "config.toml has been edited or damaged" in refused(words[0], str(found.path), *words[1:])
+
+
+def test_damage_in_a_config_of_seeds_is_named(project: Path, tmp_path: Path) -> None:
+    found = of_seeds(project)
+    path = found.path / "config.toml"
+    path.write_text(path.read_text().replace("seeds = 2", "seeds = 1"))
+    for words in (["evaluate"], ["plot", "--show", str(tmp_path / "x.png")], ["resume"]):
+        assert "config.toml has been edited or damaged" in refused(words[0], str(found.path), *words[1:])
+
+
+def refused(*words: str) -> str:
+    """What a command that ends with status 1 says, as one text."""
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 1
+    return told.getvalue()
+
+
+@pytest.mark.parametrize("name", ["weights/best.safetensors", "state/split.npz", "results.csv"])
+def test_a_file_that_is_gone_is_named(name: str, project: Path, tmp_path: Path) -> None:
+    found = finished(project)
+    (found.path / name).unlink()
+    words = ["plot", "--show", str(tmp_path / "x.png")] if name == "results.csv" else ["evaluate"]
+    told = refused(words[0], str(found.path), *words[1:])
+    assert told.splitlines() == [f"error: {found.path / name} is gone", f"hint: mend it: kilonet resume {found.path}"]
+    kn.resume(found.path)
+    assert found.damaged() == []
+
+
+def test_a_run_without_its_config_is_a_run_all_the_same(project: Path) -> None:
+    found = finished(project)
+    (found.path / "config.toml").unlink()
+    for command in ("doctor", "resume", "evaluate"):
+        assert refused(command, str(found.path)).startswith(
+            f"error: {found.path} has no config.toml\nhint: put it back"
+        )
+    assert "config.toml is gone" in refused("doctor", str(found.path / "weights" / "best.safetensors"))
+
+
+def test_seeds_without_their_config_are_a_run_all_the_same(project: Path, tmp_path: Path) -> None:
+    found = of_seeds(project)
+    (found.path / "seed-1" / "results.csv").unlink()
+    assert "seed-1/results.csv is gone" in refused("plot", str(found.path), "--show", str(tmp_path / "x.png"))
+    (found.path / "config.toml").unlink()
+    assert "has no config.toml" in refused("doctor", str(found.path))
+
+
+@pytest.mark.parametrize("how", ["damaged", "swapped", "gone", "behind"])
+def test_the_records_of_an_unfinished_run_are_held_against_its_checkpoint(how: str, project: Path) -> None:
+    found = interrupted(project, 50)
+    expected = found.history()
+    assert len(expected.epochs) == 2
+    path = found.path / "results.csv"
+    if how == "damaged":
+        path.write_text(path.read_text().replace(repr(expected.last.train_loss), "0.001"))
+    elif how == "swapped":
+        swapped(found, interrupted(project, 50, OTHER), "results.csv")
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
+    if how in ("gone", "behind"):
+        assert found.history() == expected
+        return
+    with pytest.raises(RunError, match=r"results\.csv is damaged, or not this run's: its epochs are not those"):
+        found.history()
+    assert kn.resume(found.path).history().epochs[:2] == expected.epochs
+
+
+def test_figures_of_seeds_say_how_many_there_are(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = of_seeds(project)
+    picture = str(tmp_path / "x.png")
+    commands = [["evaluate", str(found.path)], ["plot", str(found.path), "--show", picture]]
+    note = f"note: {found.path}: 1 of 2 seeds are done: kilonet resume {found.path}"
+
+    def said() -> list[str]:
+        for words in commands:
+            with pytest.raises(SystemExit) as ended:
+                cli.main(words)
+            assert ended.value.code == 0
+        return capsys.readouterr().err.splitlines()
+
+    assert said() == []
+    (found.path / "seed-1" / "state" / "finished.json").unlink()
+    assert said() == [note, note]
+    shutil.rmtree(found.path / "seed-1" / "weights")
+    assert said() == [note, note]
+    shutil.rmtree(found.path / "seed-1")
+    assert said() == [note, note]
 
 
 def test_data_that_has_changed_is_noticed(project: Path, tmp_path: Path) -> None:
@@ -379,6 +502,66 @@ def test_data_that_has_changed_is_noticed(project: Path, tmp_path: Path) -> None
         kn.resume(found.path)
 
 
+def swapped(found: Run, other: Run, name: str) -> Path:
+    """The path of a file of a run, after it was replaced by the same file of another one."""
+    shutil.copy(other.path / name, found.path / name)
+    return found.path / name
+
+
+OTHER = replace(LINEAR, training=replace(LINEAR.training, seed=7))
+
+
+@pytest.mark.parametrize("name", ["config.toml", "state/checkpoint.safetensors"])
+def test_a_file_of_another_run_is_not_gone_on_with(name: str, project: Path) -> None:
+    found = interrupted(project, 30)
+    swapped(found, interrupted(project, 30, OTHER), name)
+    if name == "config.toml":
+        found.rewrite_config(replace(found.config, save_every=1), found.parts())
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors is a checkpoint of another run than config\.toml"):
+        kn.resume(found.path)
+
+
+def test_a_checkpoint_is_of_its_run_whatever_resume_may_change(project: Path) -> None:
+    cycle = replace(LINEAR, training=replace(LINEAR.training, schedule="one-cycle"))
+    same = [LINEAR, replace(LINEAR, save_every=5), replace(LINEAR, training=replace(LINEAR.training, epochs=9))]
+    assert len({seals.identity(chosen, {"notes": [str(i)]}) for i, chosen in enumerate(same)}) == 1
+    longer = replace(cycle, training=replace(cycle.training, epochs=9))
+    others = [LINEAR, OTHER, cycle, longer, replace(LINEAR, model="kilo-4k"), replace(LINEAR, split="70/15/15")]
+    assert len({seals.identity(chosen, {}) for chosen in others}) == len(others)
+    assert seals.identity(LINEAR, {"train": {"n": 1}}) != seals.identity(LINEAR, {})
+
+
+def test_weights_of_another_run_are_not_used(project: Path) -> None:
+    found = finished(project)
+    path = swapped(found, finished(project, OTHER), "weights/best.safetensors")
+    for use in (found.model, rundir.find(str(path), project).model, lambda: measuring.measure(found, None)):
+        with pytest.raises(RunError, match=r"best\.safetensors is damaged, or not this run's"):
+            use()
+    last = found.path / "weights" / "last.safetensors"
+    assert rundir.find(str(last), project).model().name == "linear"
+
+
+def test_a_split_of_another_run_is_not_used(project: Path) -> None:
+    found = interrupted(project, 30)
+    swapped(found, interrupted(project, 30, OTHER), "state/split.npz")
+    for use in (lambda: found.part("test"), lambda: found.seen(kn.load("digits"))):
+        with pytest.raises(RunError, match=r"split\.npz is not the split that config\.toml names"):
+            use()
+    assert kn.resume(found.path).part("test") is not None
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "previous"])
+def test_the_doctor_names_a_checkpoint_that_is_not_the_runs(name: str, project: Path) -> None:
+    found = finished(project)
+    assert damage.examine(found) == []
+    path = swapped(found, finished(project, OTHER), f"state/{name}.safetensors")
+    assert [finding.what for finding in damage.examine(found)] == [
+        f"{path} is a checkpoint of another run than config.toml"
+    ]
+    path.unlink()
+    assert [finding.what for finding in damage.examine(found)] == [f"{path} is gone"] * (name == "checkpoint")
+
+
 def test_a_users_model_is_given_again(project: Path, net_file: str) -> None:
     chosen = replace(LINEAR, model=net_file)
     expected = results(finished(project, chosen))
@@ -390,9 +573,9 @@ def test_a_users_model_is_given_again(project: Path, net_file: str) -> None:
 
 def test_seeds_go_on_where_they_stopped(project: Path) -> None:
     several = replace(LINEAR, seeds=3, save_every=0)
-    whole_run = run.start_seeds(several, project)
-    expected = run.finish_seeds(whole_run)
-    broken = run.start_seeds(several, project)
+    whole_run = seeds.start_seeds(several, project)
+    expected = seeds.finish_seeds(whole_run)
+    broken = seeds.start_seeds(several, project)
     done = 0
 
     def watch(_: object, seed: int) -> Any:
@@ -405,7 +588,7 @@ def test_seeds_go_on_where_they_stopped(project: Path) -> None:
         return told
 
     with pytest.raises(Killed):
-        run.finish_seeds(broken, watch)
+        seeds.finish_seeds(broken, watch)
     assert sorted(p.name for p in broken.path.glob("seed-*")) == ["seed-0", "seed-1"]
     kn.resume(broken.path)
     assert broken.summary() == expected
@@ -416,6 +599,127 @@ def test_seeds_go_on_where_they_stopped(project: Path) -> None:
     assert (broken.path / "summary.json").stat().st_mtime_ns == before
     kn.resume(broken.path, epochs=4)
     assert [len(Run(broken.path / f"seed-{seed}").history().epochs) for seed in range(3)] == [4, 4, 4]
+
+
+SEVERAL = replace(LINEAR, seeds=2, training=replace(LINEAR.training, epochs=2))
+
+
+def of_seeds(project: Path) -> Run:
+    found = seeds.start_seeds(SEVERAL, project)
+    seeds.finish_seeds(found)
+    return found
+
+
+def epochs_of(found: Run) -> list[int]:
+    return [len(Run(found.path / f"seed-{seed}").history().epochs) for seed in (0, 1)]
+
+
+def test_more_epochs_for_seeds_go_on_after_a_kill(project: Path) -> None:
+    found = of_seeds(project)
+
+    def watch(_: object, seed: int) -> Any:
+        if seed == 1:
+            raise Killed
+        return lambda _: None
+
+    with pytest.raises(Killed):
+        seeds.finish_seeds(found, watch, epochs=4)
+    assert epochs_of(found) == [4, 2]
+    assert not found.summary()
+    kn.resume(found.path)
+    assert epochs_of(found) == [4, 4]
+    expected = seeds.finish_seeds(seeds.start_seeds(found.config, project))
+    assert found.summary() == expected
+
+
+def test_a_summary_comes_from_its_seeds_alone(project: Path) -> None:
+    found = of_seeds(project)
+    path = found.path / "summary.json"
+    expected = path.read_text()
+    for damaged in ("", "[]", '{"val": 1}', expected.replace('"mean"', '"meen"'), expected.replace("0.9", "0.1")):
+        path.write_text(damaged)
+        kn.resume(found.path)
+        assert path.read_text() == expected
+
+
+def test_a_figure_of_seeds_that_a_kill_left_out_is_drawn(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = seeds.start_seeds(SEVERAL, project)
+
+    def kill(_: object, path: Path) -> None:
+        if path == found.path / "curves.png":
+            raise Killed
+        path.write_bytes(b"")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "save", kill)
+        with pytest.raises(Killed):
+            seeds.finish_seeds(found)
+    kn.resume(found.path)
+    assert (found.path / "curves.png").exists()
+    (found.path / "curves.png").unlink()
+    kn.resume(found.path)
+    assert (found.path / "curves.png").exists()
+
+
+def test_a_directory_that_is_not_its_seeds_is_refused(project: Path) -> None:
+    found = of_seeds(project)
+    one, other, aside = (found.path / name for name in ("seed-0", "seed-1", "aside"))
+    for old, new in ((one, aside), (other, one), (aside, other)):
+        old.rename(new)
+    with pytest.raises(RunError, match=r"seed-0 is not seed 0 of .*its config is another one.*delete .*seed-0"):
+        kn.resume(found.path)
+    (one / "config.toml").unlink()
+    with pytest.raises(RunError, match=r"seed-0 has no config\.toml .*delete .*seed-0: kilonet resume"):
+        kn.resume(found.path)
+    shutil.rmtree(one)
+    shutil.rmtree(other)
+    kn.resume(found.path)
+    kn.resume(one, epochs=3)
+    with pytest.raises(RunError, match=r"seed-0 has more epochs than the run's 2 .*--epochs 3"):
+        kn.resume(found.path)
+
+
+def test_what_killed_writes_left_beside_seeds_is_cleared_away(project: Path) -> None:
+    found = seeds.start_seeds(SEVERAL, project)
+    (found.path / ".seed-0.abc.part" / "state").mkdir(parents=True)
+    (found.path / ".summary.json.abc.part").write_bytes(b"half")
+    kn.resume(found.path)
+    assert not list(found.path.rglob("*.part"))
+
+
+SEEDED = """
+import torch
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+        self.wild = torch.initial_seed() == 0
+
+    def forward(self, images):
+        return super().forward(images.flatten(1)) * (float("nan") if self.wild else 1.0)
+"""
+
+
+def test_seeds_go_on_without_one_that_went_wrong(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "seeded.py").write_text(SEEDED)
+    net = f"{tmp_path / 'seeded.py'}:Net"
+    chosen = replace(SEVERAL, model=net, seeds=3)
+    found, told = seeds.start_seeds(chosen, project), list[str]()
+    summary = seeds.finish_seeds(found, say=told.append)
+    assert (summary["seeds"], summary["failed"], summary["test"]["loss"]["n"]) == ([1, 2], ["seed-0"], 2)
+    assert any(line.startswith("seed-0: the training went wrong in epoch 1") for line in told)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["resume", str(found.path), "--model", net])
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert "seed-0 went wrong in epoch 1" in said.err
+    assert "seed-0 went wrong: the figures are over the other 2" in said.out
+    alone = seeds.start_seeds(replace(chosen, seeds=1), project)
+    with pytest.raises(RunError, match=r"every seed of .* went wrong"):
+        seeds.finish_seeds(alone)
 
 
 def test_a_training_gone_wrong_keeps_what_was_good(project: Path) -> None:
@@ -459,6 +763,38 @@ def test_a_run_is_trained_by_one_process_at_a_time(project: Path) -> None:
     found, made = start(project)
     with rundir.held(found), pytest.raises(RunError, match="being trained by another process"):
         run.finish(found, made)
+
+
+def test_more_epochs_change_nothing_of_a_run_that_another_process_trains(project: Path) -> None:
+    found = finished(project)
+    (found.path / "state" / "split.npz").unlink()
+    before = {p: p.read_bytes() for p in found.path.rglob("*") if p.is_file()}
+    with rundir.held(found), pytest.raises(RunError, match="being trained by another process"):
+        kn.resume(found.path, epochs=9)
+    assert {p: p.read_bytes() for p in found.path.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_that_was_extended_meanwhile_is_not_cut_short(project: Path) -> None:
+    found = finished(project)
+    made = run.prepare(found, epochs=4)
+    assert made is not None
+    kn.resume(found.path, epochs=6)
+    with pytest.raises(RunError, match="given more epochs meanwhile"):
+        run.finish(found, made)
+    assert (found.config.training.epochs, found.finished()) == (6, True)
+
+
+def test_a_weight_file_is_not_resumed(project: Path) -> None:
+    found = interrupted(project, 30)
+    with pytest.raises(ConfigError, match="is a weight file: expected a run"):
+        kn.resume(found.path / "weights" / "last.safetensors")
+
+
+@pytest.mark.parametrize("folder", ["state", "weights"])
+def test_a_folder_that_is_gone_is_made_again(folder: str, project: Path) -> None:
+    found = interrupted(project, 30)
+    shutil.rmtree(found.path / folder)
+    assert results(kn.resume(found.path)) == results(finished(project))
 
 
 def test_a_run_that_was_never_quite_made_is_not_the_last(project: Path) -> None:

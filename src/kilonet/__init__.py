@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kilonet.images import ImageSet, Splits
     from kilonet.models import Classifier, build
     from kilonet.predict import Predictor
-    from kilonet.run import resume
+    from kilonet.seeds import resume
     from kilonet.sources import load
     from kilonet.train import epochs, fit
 
@@ -58,7 +58,7 @@ _HOMES = {
     "kilonet.predict": ("Predictor",),
     "kilonet.sources": ("load",),
     "kilonet.history": ("Epoch", "History"),
-    "kilonet.run": ("resume",),
+    "kilonet.seeds": ("resume",),
     "kilonet.train": ("epochs", "fit"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

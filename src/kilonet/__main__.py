@@ -1,6 +1,20 @@
-"""`python -m kilonet`."""
+"""The command `kilonet`, and `python -m kilonet`: Ctrl-C and SIGTERM get their line from the first import on."""
 
-from kilonet.cli import main
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        from kilonet import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

@@ -137,6 +137,8 @@ def predictions(found: Sequence[Prediction]) -> None:
 
 def seeds(summary: dict[str, Any]) -> None:
     """Print the figures of several seeds."""
+    if "failed" in summary:
+        line(f"{', '.join(summary['failed'])} went wrong: the figures are over the other {len(summary['runs'])}")
     for part in ("val", "test"):
         if part in summary:
             found = summary[part]["accuracy"]

@@ -7,7 +7,7 @@ KilonetError          anything Kilonet refuses, in one line, with a hint where t
 ├── ModelError        a model that is unknown, does not import or does not fit the data
 └── RunError          a run directory or weight file that is not one, or a run that can't go on
     └── DivergedError a training whose loss is no finite number any more
-Interrupted           a training stopped by Ctrl-C or SIGTERM, saved; a KeyboardInterrupt
+Interrupted           stopped by Ctrl-C or SIGTERM, a training saved before; a KeyboardInterrupt
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ class DivergedError(RunError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training stopped by Ctrl-C or SIGTERM, between two steps, and saved.
+    """A command or a training stopped by Ctrl-C or SIGTERM.
 
     Attributes:
         message: one line: where it stopped.
-        hint: one line: how to go on.
+        hint: one line: how to go on, or None where nothing was begun.
     """
 
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
 

@@ -54,10 +54,13 @@ def write(path: Path, content: bytes | str, keep: Path | None = None) -> None:
 
 
 def discard_unfinished(folder: Path) -> None:
-    """Remove what `write` left in a folder when it was killed; nobody else may be writing there."""
-    for file in folder.glob(f".*{_UNFINISHED}"):
-        with suppress(OSError):
-            file.unlink()
+    """Remove what `write` and `whole_folder` left in a folder when killed; nobody else may be writing there."""
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.unlink()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from kilonet import files, plots, sources
 from kilonet.errors import DataError, RunError
 from kilonet.evaluation import aligned, evaluate
 from kilonet.models import Classifier, Linear, LinearFromScratch
-from kilonet.rundir import Run, measured_weights, npz
+from kilonet.records import npz
+from kilonet.rundir import Run, measured_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,7 @@ def measure(run: Run, source: str | None, model_file: str | None = None) -> tupl
 
 
 def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:
-    if not (run.path / "state" / "split.npz").is_file():
+    if not run.is_directory():
         raise RunError("these weights lie in no run directory, so their test images are unknown", "give --data SOURCE")
     if (test := run.part("test")) is not None:
         return test, "its test part"

@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kilonet.errors import DataError
 from kilonet.files import printable
@@ -53,6 +53,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                 return _to_array(image)
     except DataError:
         raise
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise DataError(f"{name} is no picture that can be read: damaged, or none of {known}") from None
     except Exception as error:
         reason = printable((str(error).splitlines() or [type(error).__name__])[0])[:160]
         raise DataError(f"{name} is no picture that can be read: {reason}") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kilonet import checkpoint, files
 from kilonet.errors import RunError
-from kilonet.rundir import results_csv
+from kilonet.records import results_csv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +24,15 @@ class Progress:
     """The checkpoints of one run: `state/checkpoint.safetensors`, and `state/previous.safetensors`, the one before it.
 
     Each holds all of a `State`, so that any one of them is enough; `weights/` and `results.csv` are written from it.
+
+    Args:
+        path: of the run.
+        every: seconds between two checkpoints inside an epoch.
+        identity: of the run's training; a checkpoint of another one is refused.
     """
 
-    def __init__(self, path: Path, every: float) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: float, identity: str = "") -> None:
+        self.path, self.every, self.identity = path, every, identity
         self.newest, self.previous = (path / "state" / f"{name}.safetensors" for name in ("checkpoint", "previous"))
         self.cost, self.seconds = 0.0, 0.0
         self._started = self._saved = time.perf_counter()
@@ -46,9 +51,9 @@ class Progress:
             OSError: if one can't be written; the former checkpoint is whole then.
         """
         start = time.perf_counter()
-        spent = {"spent": self.spent()}
+        more = {"spent": self.spent(), "run": self.identity}
         keep = self.previous if self._good else None
-        checkpoint.write(self.newest, state.tensors(), {**state.figures(), **spent}, keep)
+        checkpoint.write(self.newest, state.tensors(), {**state.figures(), **more}, keep)
         self._good = True
         self.write_products(state)
         self._saved = time.perf_counter()
@@ -86,6 +91,11 @@ class Progress:
                 notes.append(error.message)
                 self._good = self._good and path != self.newest
                 continue
+            if figures.get("run", "") != self.identity:
+                raise RunError(
+                    f"{path} is a checkpoint of another run than config.toml",
+                    "put the right file back; without checkpoints the run starts again from its config.toml",
+                )
             try:
                 state.restore(tensors, figures)
                 self.seconds = float(figures["spent"])

@@ -1,22 +1,23 @@
-"""A run from its config to its figures: started, gone on with after whatever stopped it, alone or seed by seed."""
+"""A run from its config to its figures: started, finished, and gone on with after whatever stopped it."""
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import engines, files, measuring, plots, rundir, sources, world
+import numpy as np
+
+from kilonet import engines, files, measuring, rundir, seals, sources, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
 from kilonet.images import split
-from kilonet.metrics import over_seeds
 from kilonet.models import Classifier, build, is_file, rehearse
 from kilonet.progress import Progress
-from kilonet.rundir import Run, npz
+from kilonet.records import npz
+from kilonet.rundir import Run
 from kilonet.state import State, begin
 from kilonet.stopping import Stop, on_request
 from kilonet.train import advance, epochs
@@ -98,15 +99,24 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
         RunError: if the directory can't be made.
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
-    text = rundir.config_text(made.config, {**made.parts(), **notes})
-    return rundir.create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made.splits)})
+    text = seals.config_text(made.config, {**made.parts(), **notes})
+    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made)})
 
 
-def _split_npz(splits: Splits) -> bytes:
-    """The rows of each part, and a hash of each of their images."""
+def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
+    """A new run directory, as `rundir.create` makes it; a signal that comes meanwhile is told how to go on with it."""
+    with on_request() as stop, stop.later():
+        run = rundir.create(project, name, contents)
+        stop.hint = stop.hint or f"go on: kilonet resume {run.path}"
+    return run
+
+
+def _split_npz(made: Plan) -> bytes:
+    """The rows of each part, a hash of each of their images, and the checksum that the config has of them."""
     kept: dict[str, Any] = {}
-    for name, part in splits.parts().items():
+    for name, part in made.splits.parts().items():
         kept |= {f"{name}_rows": part.rows, f"{name}_prints": part.fingerprints()}
+        kept[f"{name}_sha256"] = np.frombuffer(bytes.fromhex(part.sha256()), np.uint8)
     return npz(kept)
 
 
@@ -115,7 +125,7 @@ def finish(
 ) -> list[Finding]:
     """Train a run to its end, from its newest good checkpoint if it has one, and measure it.
 
-    Ctrl-C and SIGTERM let the step that runs end, and save.
+    Ctrl-C and SIGTERM let the step or the piece of the measurement that runs end, and save.
 
     Args:
         run: from `start`.
@@ -133,24 +143,42 @@ def finish(
         Interrupted: after Ctrl-C or SIGTERM.
     """
     again = f"kilonet resume {(whole or run).path}"
-    with _writing(run, again), rundir.held(run), on_request() as stop:
-        state = begin(made.model, len(made.splits.train), made.config.training)
-        progress = Progress(run.path, made.config.save_every)
-        for line in progress.restore(state):
-            say(line)
-        run.unseal()
-        _train(state, made, progress, watch, stop, again)
-        model = run.model(made.model_file)
+    with on_request() as stop:
+        with writing(run, again), rundir.held(run), stop.later():
+            state = begin(made.model, len(made.splits.train), made.config.training)
+            progress = Progress(run.path, made.config.save_every, run.identity())
+            for line in progress.restore(state):
+                say(line)
+            _make_ready(run, made)
+            stop.hint = f"go on: {again}"
+            _train(state, made, progress, watch, stop)
+            model = run.model(made.model_file)
 
-        def pause() -> None:
-            if stop.asked:
-                raise Interrupted("interrupted after the last epoch, before its figures were done", f"go on: {again}")
+            def pause() -> None:
+                if stop.asked:
+                    raise Interrupted("interrupted after the last epoch, before its figures were done", stop.hint)
 
-        reports = measuring.complete(run, model, made.splits, progress.spent, pause)
-    return diagnose(made.config, run.history(), model, made.splits.train, made.splits.val, reports)
+            reports = measuring.complete(run, model, made.splits, progress.spent, pause)
+            if whole is None:
+                stop.hint = f"the run is done: {again} shows it"
+        return diagnose(made.config, run.history(), model, made.splits.train, made.splits.val, reports)
 
 
-def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop, again: str) -> None:
+def _make_ready(run: Run, made: Plan) -> None:
+    """Bring the files of a run that is held into line with what was planned."""
+    config, parts = run.untouched_config()
+    if config.training.epochs > made.config.training.epochs:
+        raise RunError(f"{run.path} was given more epochs meanwhile", f"go on: kilonet resume {run.path}")
+    run.unseal()
+    for folder in (run.path / "state", run.path / "weights"):
+        if not folder.exists():
+            folder.mkdir()
+    if made.config != config:
+        run.rewrite_config(made.config, parts)
+    files.write(run.path / "state" / "split.npz", _split_npz(made))
+
+
+def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop) -> None:
     """Train to the end, with checkpoints on the way, and one there."""
 
     def after_step(now: State) -> None:
@@ -159,7 +187,7 @@ def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Sto
             progress.save(now)
         if stop.asked:
             where = f"epoch {now.epoch + 1}, step {now.step}"
-            raise Interrupted(f"interrupted in {where}, and saved", f"go on: {again}")
+            raise Interrupted(f"interrupted in {where}, and saved", stop.hint)
 
     saved = -1
     try:
@@ -176,8 +204,12 @@ def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Sto
 
 
 @contextmanager
-def _writing(run: Run, again: str) -> Iterator[None]:
-    """Say what happened to the run where a file of it can't be written."""
+def writing(run: Run, again: str) -> Iterator[None]:
+    """Say what happened to a run where a file of it can't be written.
+
+    Raises:
+        RunError: for an `OSError` that a file of the run gave.
+    """
     try:
         yield
     except OSError as error:
@@ -194,7 +226,9 @@ def _writing(run: Run, again: str) -> Iterator[None]:
 def prepare(
     run: Run, epochs: int | None = None, model_file: str | None = None, say: Say = lambda _: None
 ) -> Plan | None:
-    """Make an interrupted run ready to go on with, or a finished one for more epochs; None if it is done and whole.
+    """Plan how an interrupted run goes on, or a finished one for more epochs; None if it is done and whole.
+
+    Nothing is written: another process may be training the run.
 
     Args:
         run: from `kilonet.rundir.find`.
@@ -207,6 +241,12 @@ def prepare(
         ModelError: if the model's file is needed.
         RunError: if the run can't go on: its training went wrong, or its config or its data is not as it was.
     """
+    with on_request() as stop:
+        stop.hint = stop.hint or f"go on: kilonet resume {run.path}" + ("" if epochs is None else f" --epochs {epochs}")
+        return _prepared(run, epochs, model_file, say)
+
+
+def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say) -> Plan | None:
     config, parts = run.untouched_config()
     if (failed := run.failure()) is not None:
         raise RunError(
@@ -214,7 +254,7 @@ def prepare(
             f"train anew with a lower --lr: kilonet train --config {run.path / 'config.toml'} --lr ...",
         )
     if epochs is not None:
-        config = _extended(config, epochs)
+        config = extended(config, epochs)
     elif run.finished() and not run.damaged():
         return None
     for name in run.damaged():
@@ -231,14 +271,15 @@ def prepare(
             f"{config.source} has changed since {run.path} began: its parts are not those of config.toml",
             "put the data back, or train anew",
         )
-    if epochs is not None:
-        run.unseal()
-        run.rewrite_config(made.config, parts)
-    files.write(run.path / "state" / "split.npz", _split_npz(made.splits))
     return made
 
 
-def _extended(config: Config, epochs: int) -> Config:
+def extended(config: Config, epochs: int) -> Config:
+    """The config with more epochs.
+
+    Raises:
+        ConfigError: if the schedule depends on their number, or these are not more.
+    """
     if config.training.schedule != "constant":
         raise ConfigError(
             f"--epochs can't be changed under {config.training.schedule}: every learning rate depends on their number",
@@ -247,92 +288,3 @@ def _extended(config: Config, epochs: int) -> Config:
     if epochs <= config.training.epochs:
         raise ConfigError(f"epochs = {epochs} won't do: expected more than the run's {config.training.epochs}")
     return replace(config, training=replace(config.training, epochs=epochs))
-
-
-def resume(path: str | Path, epochs: int | None = None, model_file: str | None = None) -> Run:
-    """Go on with an interrupted run, to the bits that it would have had without the interruption.
-
-    Args:
-        path: a run directory.
-        epochs: train for so many in all, more than the run was to have, where the schedule is constant.
-        model_file: `path/to/file.py:ClassName`, for a run of a model of your own.
-
-    Returns:
-        The run; one that was finished is left alone.
-
-    Raises:
-        KilonetError: as `prepare` and `finish` do.
-        Interrupted: after Ctrl-C or SIGTERM.
-    """
-    run = rundir.find(str(path), Path())
-    if run.config.seeds > 1:
-        finish_seeds(run, epochs=epochs, model_file=model_file)
-    elif (made := prepare(run, epochs, model_file)) is not None:
-        finish(run, made)
-    return run
-
-
-def start_seeds(config: Config, project: Path, name: str | None = None) -> Run:
-    """A new run directory for several seeds; nothing is trained yet.
-
-    The split is the first seed's for all of them, so that they are measured on the same images.
-    """
-    first = config.training.seed
-    config = replace(config, split_seed=first if config.split_seed is None else config.split_seed)
-    return rundir.create(project, name, {"config.toml": rundir.config_text(config, {})})
-
-
-def finish_seeds(
-    run: Run,
-    watch: Callable[[Plan, int], Watch] = lambda _, __: lambda ___: None,
-    say: Say = lambda _: None,
-    epochs: int | None = None,
-    model_file: str | None = None,
-) -> dict[str, Any]:
-    """Train each seed of a run to its end, those that are done left alone, in `seed-S` inside it; then sum them up.
-
-    Args:
-        run: from `start_seeds`.
-        watch: given a plan and its seed, gives what `finish` is to tell.
-        say: told, in lines, where a run goes on from.
-        epochs: as `prepare` has it.
-        model_file: `path/to/file.py:ClassName`, for a model of the user's own.
-
-    Returns:
-        The summary, as in `summary.json`.
-    """
-    config, _ = run.untouched_config()
-    if epochs is not None:
-        config = _extended(config, epochs)
-    first = config.training.seed
-    seeds = range(first, first + config.seeds)
-    done = 0
-    for seed in seeds:
-        inside = Run(run.path / f"seed-{seed}")
-        if inside.path.exists():
-            more = epochs if epochs is not None and inside.config.training.epochs < epochs else None
-            made = prepare(inside, more, model_file, say)
-        else:
-            own = replace(config, training=replace(config.training, seed=seed), seeds=1)
-            made = plan(own, model_file)
-            inside = start(made, run.path, inside.path.name)
-        if made is not None:
-            for finding in finish(inside, made, watch(made, seed), say, whole=run):
-                say(f"{inside.path.name}: {finding.name}: {finding.what}; {finding.advice}")
-            done += 1
-    if epochs is not None:
-        run.rewrite_config(config, {})
-    return run.summary() if not done and run.summary() else _sum_up(run, config, list(seeds))
-
-
-def _sum_up(run: Run, config: Config, seeds: list[int]) -> dict[str, Any]:
-    inside = [Run(run.path / f"seed-{seed}") for seed in seeds]
-    figures = [member.metrics() for member in inside]
-    summary: dict[str, Any] = {"runs": [member.path.name for member in inside], "seeds": seeds}
-    for part in ("val", "test"):
-        if part in figures[0]:
-            summary[part] = {key: over_seeds([f[part][key] for f in figures]) for key in ("accuracy", "loss")}
-    files.write(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
-    histories = [member.history() for member in inside]
-    plots.save(plots.curves(histories, f"{config.model}, {config.seeds} seeds"), run.path / "curves.png")
-    return summary

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
-import platform
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from kilonet import checkpoint, files, sources
-from kilonet.config import FORMAT, Config, read_table, read_toml, to_toml
-from kilonet.errors import ConfigError, DataError, RunError
+from kilonet import checkpoint, files, records, seals, sources
+from kilonet.config import Config, read_table
+from kilonet.errors import ConfigError, RunError
 from kilonet.history import Epoch, History
 from kilonet.models import Classifier
-from kilonet.sources import npyfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kilonet.images import ImageSet
-
-_CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
-_SEAL = "# kilonet resume goes by this file as it was written: sha256 "
-PRODUCTS = (
-    "results.csv", "metrics.json", "predictions.npz", "state/split.npz",
-    "weights/best.safetensors", "weights/last.safetensors",
-)  # fmt: skip
-"""The files of a finished run whose checksums are kept."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +44,7 @@ class Run:
             RunError: if the run is of another format version.
             ConfigError: if the file can't be read.
         """
-        path = self.path / "config.toml"
-        table = read_table(path)
-        if (found := table.get("format", 1)) != FORMAT:
-            versions = table.get("versions")
-            by = versions.get("kilonet") if isinstance(versions, dict) else None
-            raise RunError(f"{path} {checkpoint.other_format(found, by)}")
-        return read_toml(path)
+        return seals.read_config(self.path / "config.toml")
 
     def untouched_config(self) -> tuple[Config, dict[str, Any]]:
         """The config, held against its checksum, and the number and checksum of the images of each part.
@@ -72,18 +52,28 @@ class Run:
         Raises:
             RunError: if the file has been edited or damaged since it was written.
         """
-        config, path = self.config, self.path / "config.toml"
-        first, _, rest = path.read_bytes().partition(b"\n")
-        if first.decode(errors="replace") != _SEAL + hashlib.sha256(rest).hexdigest():
-            raise RunError(
-                f"{path} has been edited or damaged since the run began",
-                f"put it back, or train anew: kilonet train --config {path}",
-            )
-        return config, read_table(path).get("parts", {})
+        return seals.read_sealed(self.path / "config.toml")
+
+    def identity(self) -> str:
+        """What tells the run's training from any other's: its checkpoints hold it.
+
+        Raises:
+            RunError: if its config has been edited or damaged.
+        """
+        return seals.identity(*self.untouched_config())
+
+    def is_directory(self) -> bool:
+        """Whether it is a run directory, not a weight file that lies elsewhere."""
+        return (self.path / "config.toml").is_file()
+
+    def parts(self) -> dict[str, Any]:
+        """The number and checksum of each part's images, as its config names them."""
+        found = read_table(self.path / "config.toml").get("parts", {})
+        return {name: part for name, part in found.items() if isinstance(part, dict)} if isinstance(found, dict) else {}
 
     def rewrite_config(self, config: Config, parts: dict[str, Any]) -> None:
         """Write another config over the run's."""
-        files.write(self.path / "config.toml", config_text(config, parts))
+        files.write(self.path / "config.toml", seals.config_text(config, parts))
 
     def failure(self) -> dict[str, Any] | None:
         """Where the training went wrong, if it did: `epoch`, `step` (None in validation) and `loss`, as text."""
@@ -101,9 +91,7 @@ class Run:
 
     def seal(self) -> None:
         """Mark the run as finished, with a checksum of each of its files of figures and weights."""
-        sums = {name: _sha256(self.path / name) for name in PRODUCTS if (self.path / name).exists()}
-        sealed = {"files": sums, "sha256": seal_of(sums)}
-        files.write(self.path / "state" / "finished.json", json.dumps(sealed, indent=2) + "\n")
+        seals.seal(self.path)
 
     def unseal(self) -> None:
         """Mark the run as unfinished."""
@@ -115,49 +103,63 @@ class Run:
 
     def damaged(self) -> list[str]:
         """Names of the files of a finished run that are not as they were written, or gone."""
-        sums = self._sums()
-        return [name for name, known in sums.items() if _sha256(self.path / name) != known] if sums else []
-
-    def _sums(self) -> dict[str, str]:
-        """The checksums of a finished run's files; where these are damaged themselves, that file alone, with none."""
-        try:
-            found = json.loads((self.path / "state" / "finished.json").read_text())
-            sums: dict[str, str] = found["files"]
-            whole = isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= set(PRODUCTS)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            whole = False
-        return sums if whole else {"state/finished.json": ""}
+        sums = seals.sums_of(self.path)
+        return [name for name, known in sums.items() if seals.sha256_of(self.path / name) != known]
 
     def _intact(self, name: str) -> Path:
         """One of the run's files, held against its checksum if the run is finished."""
         path = self.path / name
-        known = self._sums().get(name)
-        if known is not None and path.exists() and _sha256(path) != known:
-            raise RunError(f"{path} is damaged: its checksum does not match", f"mend it: kilonet resume {self.path}")
+        known = seals.sums_of(self.path).get(name)
+        if known is not None and path.exists() and seals.sha256_of(path) != known:
+            raise RunError(
+                f"{path} is damaged, or not this run's: its checksum is not that of state/finished.json",
+                f"mend it: kilonet resume {self.path}",
+            )
         return path
 
     def model(self, model_file: str | None = None) -> Classifier:
         """The trained model; `model_file` is needed for one of a user's own file."""
         weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
         if not weights.is_file():
-            raise RunError(f"{self.path} has no weights yet", f"train it: kilonet resume {self.path}")
+            raise self.lacks(weights, "has no weights yet")
+        if weights.is_relative_to(self.path):
+            self._intact(weights.relative_to(self.path).as_posix())
         return checkpoint.load_model(weights, model_file)
 
+    def lacks(self, path: Path, otherwise: str) -> RunError:
+        """What to say of a file that is not there: it is gone, or the run has not come to it.
+
+        Raises:
+            RunError: if the config that asks for it has been edited or damaged.
+        """
+        self.untouched_config()
+        if self.finished():
+            return RunError(f"{path} is gone", f"mend it: kilonet resume {self.path}")
+        return RunError(f"{self.path} {otherwise}", f"train it: kilonet resume {self.path}")
+
     def history(self) -> History:
-        """The epochs in `results.csv`."""
-        try:
-            with self._intact("results.csv").open(newline="") as file:
-                rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-            if any(row[name] is None for row in rows for name in ("epoch", "train_loss", "lr", "seconds")):
-                raise ValueError("a row is cut short")
-            records = [Epoch(**{**row, "epoch": int(row["epoch"])}) for row in rows]  # type: ignore[arg-type]
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
-            raise RunError(f"{self.path / 'results.csv'} can't be read: {error}") from None
-        if not records:
-            raise RunError(f"{self.path} has no epochs yet")
-        return History(records, self.path.name)
+        """The epochs in `results.csv`; those of an unfinished run are held against its newest good checkpoint."""
+        path, saved = self._intact("results.csv"), [] if self.finished() else self._saved_records()
+        if not path.exists() and self.finished():
+            raise self.lacks(path, "")
+        found = records.read_results(path) if path.exists() else []
+        both = min(len(found), len(saved))
+        if found[:both] != saved[:both]:
+            raise RunError(
+                f"{path} is damaged, or not this run's: its epochs are not those of the checkpoint",
+                f"mend it: kilonet resume {self.path}",
+            )
+        if not (longer := max(found, saved, key=len)):
+            raise self.lacks(path, "has no epochs yet")
+        return History(longer, self.path.name)
+
+    def _saved_records(self) -> list[Epoch]:
+        """The epochs in the newest good checkpoint; none without such a one."""
+        for name in ("checkpoint", "previous"):
+            with suppress(RunError, KeyError, TypeError):
+                figures, _ = checkpoint.read(self.path / "state" / f"{name}.safetensors")
+                return [Epoch(**record) for record in figures["records"]]
+        return []
 
     def metrics(self) -> dict[str, Any]:
         """The figures in `metrics.json`."""
@@ -191,7 +193,7 @@ class Run:
 
     def seen(self, data: ImageSet) -> dict[str, int]:
         """How many of some images the run was trained on (`train`) and chosen on (`val`)."""
-        if not (self.path / "state" / "split.npz").is_file():
+        if not self.is_directory():
             return {}
         prints, kept = data.fingerprints(), self._split()
         named = {name: kept[f"{name}_prints"] for name in ("train", "val") if f"{name}_prints" in kept}
@@ -200,51 +202,24 @@ class Run:
     def _split(self) -> dict[str, Any]:
         """The rows of each part, and the hashes of their images."""
         path = self._intact("state/split.npz")
-        kept = read_npz(path)
+        if not path.is_file():
+            raise RunError(f"{path} is gone", f"mend it: kilonet resume {self.path}")
+        kept = records.read_npz(path)
         for name, array in kept.items():
-            if array.ndim != 1 or not len(array) or array.dtype.kind != ("u" if name.endswith("_prints") else "i"):
+            if array.ndim != 1 or not len(array) or array.dtype.kind != ("i" if name.endswith("_rows") else "u"):
                 raise RunError(f"{path} is damaged: {files.printable(name)[:40]} holds no rows or hashes")
+        parts = self.parts()
+        for name in ("train", "val", "test"):
+            if f"{name}_sha256" in kept and bytes(kept[f"{name}_sha256"]).hex() != parts.get(name, {}).get("sha256"):
+                raise RunError(
+                    f"{path} is not the split that config.toml names", f"mend it: kilonet resume {self.path}"
+                )
         return kept
-
-
-def read_npz(path: Path) -> dict[str, Any]:
-    """The arrays in one of a run's `.npz` files.
-
-    Raises:
-        RunError: if it is damaged, or holds more than such a file can.
-    """
-    try:
-        return npyfile.read_npz(path)
-    except (DataError, OSError) as error:
-        raise RunError(f"{path} can't be read: {error}") from None
-
-
-def seal_of(sums: dict[str, str]) -> str:
-    """The checksum of the checksums."""
-    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
 
 
 def measured_weights(config: Config) -> str:
     """Which weights get measured: nothing can choose the best ones where nothing validates."""
     return "last" if config.split == "full" else config.training.measure
-
-
-def config_text(config: Config, parts: dict[str, Any]) -> str:
-    """The text of a run's `config.toml`: the config, what its parts hold, what wrote it, and a checksum of it all."""
-    used = {"python": platform.python_version(), **{name: version(name) for name in ("kilonet", "torch", "numpy")}}
-    text = to_toml(config, format=FORMAT, parts=parts, versions=used)
-    return f"{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
@@ -297,7 +272,10 @@ def held(run: Run) -> Iterator[None]:
     Raises:
         RunError: if one does.
     """
-    lock = FileLock(run.path / "state" / ".lock")
+    state = run.path / "state"
+    if not state.exists():
+        state.mkdir()
+    lock = FileLock(state / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -343,18 +321,40 @@ def find(name: str, project: Path) -> Run:
     if not path.exists():
         raise RunError(f"no run {shown}", f"runs lie in {project}; 'last' is the newest")
     if not (path / "config.toml").is_file():
+        if looks_like_run(path):
+            raise RunError(f"{shown} has no config.toml", "put it back; its weight files can be used without it")
         raise RunError(f"{shown} is no run directory: it has no config.toml")
     return Run(path)
+
+
+def looks_like_run(path: Path) -> bool:
+    """Whether a folder holds what only a run directory does, though its config may be gone."""
+    names = ("config.toml", "state/*.npz", "state/*.json", "state/*.safetensors", "weights/*.safetensors")
+    return any(next(path.glob(name), None) for name in (*names, "seed-*/config.toml"))
+
+
+def find_directory(name: str, project: Path) -> Run:
+    """The run that is meant by a directory, a name in the project, or `last`.
+
+    Raises:
+        RunError: if there is none, or it is no run.
+        ConfigError: if it is a weight file.
+    """
+    found = find(name, project)
+    if found.weights is not None:
+        raise ConfigError(f"{name} is a weight file: expected a run", f"did you mean {found.path}?")
+    return found
 
 
 def members(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds, else the run itself."""
     if run.weights is not None or run.config.seeds == 1:
         return [run]
-    found = sorted(run.path.glob("seed-*/config.toml"), key=lambda p: _last_number(p.parent.name))
-    if not found:
-        raise RunError(f"{run.path} holds none of its runs yet", f"go on: kilonet resume {run.path}")
-    return [Run(p.parent) for p in found]
+    first = run.config.training.seed
+    found = [Run(run.path / f"seed-{first + i}") for i in range(run.config.seeds)]
+    if not (there := [member for member in found if member.is_directory()]):
+        raise run.lacks(run.path / f"seed-{first}", "holds none of its runs yet")
+    return there
 
 
 def single(run: Run) -> Run:
@@ -372,20 +372,3 @@ def single(run: Run) -> Run:
 def _last_number(name: str) -> int:
     digits = re.findall(r"\d+", name)
     return int(digits[-1]) if digits else 0
-
-
-def results_csv(records: list[Epoch]) -> str:
-    """The text of `results.csv`, a row an epoch."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV)
-    for record in records:
-        writer.writerow("" if (value := getattr(record, name)) is None else repr(value) for name in _CSV)
-    return buffer.getvalue()
-
-
-def npz(arrays: dict[str, Any]) -> bytes:
-    """The bytes of an `.npz` file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

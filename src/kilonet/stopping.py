@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noted when they come, obeyed where the work can be put down."""
+"""Ctrl-C and SIGTERM: obeyed on the spot, or held back to where the work can be put down."""
 
 from __future__ import annotations
 
@@ -7,35 +7,75 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from kilonet.errors import Interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 class Stop:
-    """Whether to stop."""
+    """Whether to stop, and what to say then.
 
-    asked = False
+    Attributes:
+        asked: Ctrl-C or SIGTERM has come.
+        hint: one line: how to go on, or None while there is nothing to go on with.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.hint: str | None = None
+        self._holding = 0
+
+    def note(self, *_: Any) -> None:
+        """Take a request: it interrupts on the spot, unless it is the first one and held back."""
+        again, self.asked = self.asked, True
+        if again or not self._holding:
+            raise KeyboardInterrupt
+
+    def obey(self) -> None:
+        """Interrupt if that was asked for and is not held back."""
+        if self.asked and not self._holding:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Hold the first request back until the end of what runs here; what runs may look at `asked`."""
+        self.obey()
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+        self.obey()
+
+
+_outermost: Stop | None = None
 
 
 @contextmanager
 def on_request() -> Iterator[Stop]:
-    """Note the first Ctrl-C or SIGTERM instead of obeying it at once; a second one interrupts on the spot.
+    """Have Ctrl-C and SIGTERM end what runs here with `Interrupted`; inside of another one it gives that one's `Stop`.
 
     Outside of the main thread, which alone gets signals, it does nothing.
     """
-    stop = Stop()
-
-    def note(*_: Any) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
+    global _outermost
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield Stop()
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    if _outermost is not None:
+        yield _outermost
+        return
+    stop = _outermost = Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in before:
+            signal.signal(number, stop.note)
         yield stop
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", stop.hint) from None
     finally:
+        _outermost = None
         for number, handler in before.items():
             signal.signal(number, handler)

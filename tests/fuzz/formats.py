@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from fuzz.edits import EXTREMES, Draw, extreme, mutated, mutated_json, number, overwritten, pick
-from kilonet.rundir import seal_of
+from kilonet.seals import seal_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

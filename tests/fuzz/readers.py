@@ -27,7 +27,8 @@ from kilonet.models import Classifier
 from kilonet.pictures import read_picture
 from kilonet.predict import Prediction, Predictor
 from kilonet.progress import Progress
-from kilonet.rundir import PRODUCTS, Run
+from kilonet.rundir import Run
+from kilonet.seals import PRODUCTS
 from kilonet.sources import cache
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 import kilonet as kn
-from kilonet import checkpoint, rundir, state
+from kilonet import checkpoint, records, seals, state
 from kilonet.checkpoint import save_model
 from kilonet.config import Config, Training
 from kilonet.history import Epoch
@@ -137,17 +137,17 @@ def run() -> dict[str, bytes]:
     measured = {"loss": 0.1, "accuracy": 0.9, "correct": 90, "n": 100, "interval": [0.82, 0.94]}
     metrics = {"parameters": 195, "epochs": 3, "seconds": 1.5, "weights": "best", "val": measured, "test": measured}
     found = {
-        "config.toml": rundir.config_text(Config(source="data.npz", model="linear"), {}).encode(),
-        "results.csv": rundir.results_csv(epochs).encode(),
+        "config.toml": seals.config_text(Config(source="data.npz", model="linear"), {}).encode(),
+        "results.csv": records.results_csv(epochs).encode(),
         "metrics.json": json.dumps(metrics).encode(),
-        "state/split.npz": rundir.npz(split),
+        "state/split.npz": records.npz(split),
         "weights/best.safetensors": weights()["linear"],
         "data.npz": npz(images=DIGITS, labels=LABELS),
         "state/failed.json": json.dumps({"epoch": 2, "step": 7, "loss": "nan"}).encode(),
         "summary.json": json.dumps({"runs": ["seed-0", "seed-1"], "test": measured}).encode(),
     }
-    sums = {name: hashlib.sha256(found[name]).hexdigest() for name in rundir.PRODUCTS if name in found}
-    return {**found, "state/finished.json": json.dumps({"files": sums, "sha256": rundir.seal_of(sums)}).encode()}
+    sums = {name: hashlib.sha256(found[name]).hexdigest() for name in seals.PRODUCTS if name in found}
+    return {**found, "state/finished.json": json.dumps({"files": sums, "sha256": seals.seal_of(sums)}).encode()}
 
 
 @functools.cache

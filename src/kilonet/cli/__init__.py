@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,18 +11,25 @@ from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
 from kilonet.cli import checks, results, sources, training  # noqa: F401  they register their commands
 from kilonet.cli.app import app
 from kilonet.errors import Interrupted, KilonetError
+from kilonet.stopping import on_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0; 2 for an unknown command or flag; 1 for anything else that won't do."""
+    """Run a command and exit.
+
+    The status is 0; 2 for an unknown command or flag; 1 for anything else that won't do; 130 after Ctrl-C or SIGTERM.
+    Where nobody reads on, as in `kilonet evaluate | head`, it is 1, without a word.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
     try:
-        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        with on_request():
+            app(given, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
     except (UnknownCommandError, UnknownOptionError) as error:
         _fail(str(error), None, 2)
     except CycloptsError as error:
@@ -30,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         _fail(error.message, error.hint, 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if debug:
             raise
@@ -37,8 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{what}{error.strerror or error}", None, 1)
     except Interrupted as stopped:
         _fail(stopped.message, stopped.hint, 130)
-    except KeyboardInterrupt:
-        _fail("interrupted", None, 130)
     sys.exit(0)
 
 

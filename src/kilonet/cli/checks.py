@@ -57,7 +57,7 @@ def _run_of(target: str, project: Path) -> Run | None:
     path = Path(target).expanduser()
     if not path.exists() and (project / target).exists():
         path = project / target
-    is_run = target == "last" or path.suffix == ".safetensors" or (path / "config.toml").is_file()
+    is_run = target == "last" or path.suffix == ".safetensors" or rundir.looks_like_run(path)
     return rundir.find(target, project) if is_run else None
 
 

@@ -39,6 +39,7 @@ def evaluate(
     if members != [found]:
         if target:
             raise ConfigError("--show draws one run, not several seeds", f"name one, such as {members[0].path}")
+        members = _done(found, members) or members
         _report_members(found, {member.path.name: measure(member, data, model)[0] for member in members}, json)
         return
     report, images, what = measure(found, data, model)
@@ -121,7 +122,7 @@ def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, js
     from kilonet import display, files, plots, rundir
 
     target = files.check_picture_target(show)
-    found = [member for name in run or ("last",) for member in rundir.members(rundir.find(name, project))]
+    found = [member for name in run or ("last",) for member in _drawable(rundir.find(name, project))]
     histories = [member.history() for member in found]
     listed = [_compared(member) for member in found]
     plots.save(plots.curves(histories if len(histories) > 1 else histories[0], ", ".join(run) or "last"), target)
@@ -131,6 +132,28 @@ def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, js
         display.line(f"\nfigure    {target}")
 
     answer({"figure": str(target), "runs": listed}, json, tell)
+
+
+def _done(found: Run, members: list[Run]) -> list[Run]:
+    """Those seeds of a run that are done, with a note if these are not all."""
+    from kilonet import display
+
+    done = [member for member in members if member.finished()]
+    if len(done) < found.config.seeds:
+        again = f"kilonet resume {found.path}"
+        display.say(f"note: {found.path}: {len(done)} of {found.config.seeds} seeds are done: {again}")
+    return done
+
+
+def _drawable(found: Run) -> list[Run]:
+    """A run, or those of its seeds that have come to an epoch."""
+    from kilonet import rundir
+
+    members = rundir.members(found)
+    if members == [found]:
+        return members
+    _done(found, members)
+    return [member for member in members if member.finished() or (member.path / "results.csv").exists()] or members
 
 
 def _report_members(found: Run, measured: dict[str, Any], json: bool) -> None:

@@ -61,6 +61,7 @@ def train(
     """
     from kilonet import display, run, rundir
     from kilonet.doctor.data import examine_briefly
+    from kilonet.seeds import start_seeds
 
     chosen = _chosen(source, model, preset, split, seeds, save_every, training, config)
     if name is not None:
@@ -73,7 +74,7 @@ def train(
     if dry_run:
         _dry_run(made, json)
     elif chosen.seeds > 1:
-        _finish_seeds(run.start_seeds(made.config, project, name), json)
+        _finish_seeds(start_seeds(made.config, project, name), json)
     else:
         _finish(run.start(made, project, name), made, json, findings)
 
@@ -95,9 +96,7 @@ def resume(
     from kilonet import display, rundir
     from kilonet.run import prepare
 
-    found = rundir.find(run, project)
-    if found.weights is not None:
-        raise ConfigError(f"{run} is a weight file: expected a run", f"did you mean {found.path}?")
+    found = rundir.find_directory(run, project)
     if found.config.seeds > 1:
         _finish_seeds(found, json, epochs, model)
         return
@@ -122,10 +121,11 @@ def _finish(found: Run, made: Plan, json: bool, findings: list[Finding]) -> None
 
 
 def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str | None = None) -> None:
-    from kilonet import display, run
+    from kilonet import display
+    from kilonet.seeds import finish_seeds
 
     with display.TrainingDisplay() as shown:
-        summary = run.finish_seeds(found, shown.watch, display.say, epochs, model)
+        summary = finish_seeds(found, shown.watch, display.say, epochs, model)
 
     def tell() -> None:
         display.seeds(summary)

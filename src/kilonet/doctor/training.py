@@ -15,7 +15,8 @@ from kilonet.errors import KilonetError, ModelError, RunError
 from kilonet.evaluation import evaluate
 from kilonet.files import printable
 from kilonet.history import History
-from kilonet.rundir import measured_weights, read_npz
+from kilonet.records import read_npz
+from kilonet.rundir import measured_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
