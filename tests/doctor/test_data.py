@@ -77,6 +77,21 @@ def test_nothing_is_said_of_photographs_numbered_from_0_to_9() -> None:
         assert examine(data, data.split()) == []
 
 
+@pytest.mark.parametrize("seed", [107, 138])
+def test_odd_handwriting_is_not_called_turned(seed: int, mnist_5k: kn.ImageSet) -> None:
+    order = np.random.default_rng(seed).permutation(len(mnist_5k))
+    assert examine(kn.ImageSet(mnist_5k.images[order], mnist_5k.labels[order], mnist_5k.classes, test_from=4000)) == []
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_wrong_labels_are_not_called_turned(seed: int, mnist_5k: kn.ImageSet) -> None:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(mnist_5k))
+    labels = mnist_5k.labels[order]
+    labels[rng.choice(len(labels), 150, replace=False)] = rng.integers(0, 10, 150)
+    assert examine(kn.ImageSet(mnist_5k.images[order], labels, mnist_5k.classes, test_from=4000)) == []
+
+
 @pytest.mark.parametrize("n", [1, 40, 400])
 @pytest.mark.parametrize(
     ("name", "how"),
