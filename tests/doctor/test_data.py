@@ -77,6 +77,27 @@ def test_nothing_is_said_of_photographs_numbered_from_0_to_9() -> None:
         assert examine(data, data.split()) == []
 
 
+def smooth(n: int, channels: int) -> kn.ImageSet:
+    """Smooth noise about a prototype a class, stretched to 0 to 255 over the whole set."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 6, n)
+    kinds = gaussian_filter(rng.normal(size=(6, channels, 24, 24)), (0, 0, 3, 3))
+    noise = gaussian_filter(rng.normal(size=(n, channels, 24, 24)), (0, 0, 2, 2))
+    made = kinds[labels] / kinds.std() + noise / noise.std()
+    made = (made - made.min()) / np.ptp(made) * 255
+    return kn.from_arrays(made.astype(np.uint8), labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_full_range_that_few_images_use_is_no_offset(channels: int) -> None:
+    data = smooth(1500, channels)
+    assert examine(data, data.split()) == []
+    assert names(examine(change(data, slice(None), lambda x: 128 + x // 2))) == set()
+    assert names(examine(change(data, slice(None), lambda x: np.maximum(x, 90)))) == {"scale"}
+
+
 @pytest.mark.parametrize("seed", [107, 138])
 def test_odd_handwriting_is_not_called_turned(seed: int, mnist_5k: kn.ImageSet) -> None:
     order = np.random.default_rng(seed).permutation(len(mnist_5k))
