@@ -113,6 +113,20 @@ def test_wrong_labels_are_not_called_turned(seed: int, mnist_5k: kn.ImageSet) ->
     assert examine(kn.ImageSet(mnist_5k.images[order], labels, mnist_5k.classes, test_from=4000)) == []
 
 
+def dot(images: Any) -> Any:
+    made = np.zeros_like(images)
+    made[..., 3:5, 3:5] = 255
+    return made
+
+
+def test_a_dot_is_blank_whatever_its_brightness(mnist: kn.ImageSet) -> None:
+    rows = some(mnist, 3)
+    found = examine(change(mnist, rows, dot))
+    assert list(named(found, "blank").rows) == rows.tolist()
+    thin = np.argsort(mnist.images.reshape(len(mnist), -1).mean(1))[:20]
+    assert not set(thin.tolist()) & set(named(found, "blank").rows) - set(rows.tolist())
+
+
 @pytest.mark.parametrize("n", [1, 40, 400])
 @pytest.mark.parametrize(
     ("name", "how"),
