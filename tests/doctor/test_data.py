@@ -262,6 +262,17 @@ def test_a_sorted_source_cut_in_sequence_misses_classes(mnist: kn.ImageSet) -> N
 
 
 def test_classes_without_images(mnist: kn.ImageSet) -> None:
+@pytest.mark.parametrize(("n", "text"), [(1, "1 image of 4,166 in the training part shows"), (2, "2 images of 4,166")])
+def test_findings_are_sentences(n: int, text: str, mnist: kn.ImageSet) -> None:
+    data, _ = copied(mnist, range(500), range(600, 1400), n, shift=1)
+    found = examine(data)
+    assert text in named(found, "duplicates").what
+    assert f"in {n} group{'s' * (n > 1)} (" in named(found, "conflicting-labels").what
+    assert "in the training part are equal to others" in named(found, "conflicting-labels").what
+    constant = named(examine(change(mnist, some(mnist, n), np.zeros_like)), "constant").what
+    assert f"in the training part {'is' if n == 1 else 'are'} of one value all over" in constant
+
+
     data = replace(mnist, classes=(*mnist.classes, "ten"))
     assert named(examine(data, data.split()), "missing-classes").evidence["classes"] == ["ten"]
 

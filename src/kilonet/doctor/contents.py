@@ -98,7 +98,7 @@ def examine(part: Part, empty: dict[str, NDArray[np.bool_]]) -> list[Finding]:
         found.append(
             Finding(
                 "blank",
-                counted(empty["blank"], part, "with practically nothing on them"),
+                counted(empty["blank"], part, "practically nothing", "shows show"),
                 "noise or a speck under a label teaches noise",
                 "look at them with --show, then remove them or get the pictures again",
                 part.rows(empty["blank"]),

@@ -43,7 +43,7 @@ def _range(part: Part) -> tuple[float, float]:
 
 
 def _whole(part: Part) -> list[Finding]:
-    """Pixels that use the lower half of the range alone, or never get dark."""
+    """Pixels that use the lower half of the range alone, or that hardly any of the part's images gets darker than."""
     low, high = _range(part)
     if high <= 127:
         what, guess, advice = _guess(high)
@@ -143,9 +143,7 @@ def _single(part: Part) -> list[Finding]:
     return [
         Finding(
             "mixed-scale",
-            counted(
-                small, part, f"on another scale: their values span {widest} at most, those of the rest {usual:.0f}"
-            ),
+            counted(small, part, f"on another scale: the values span {widest} at most, those of the rest {usual:.0f}"),
             "to a model they are all but blank, and their labels teach noise",
             "stretch these rows as the others were",
             part.rows(small),
