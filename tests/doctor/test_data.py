@@ -262,6 +262,30 @@ def test_a_sorted_source_cut_in_sequence_misses_classes(mnist: kn.ImageSet) -> N
 
 
 def test_classes_without_images(mnist: kn.ImageSet) -> None:
+@pytest.mark.parametrize("n", [1, 20])
+def test_labels_that_conflict_across_parts(clean: kn.ImageSet, n: int) -> None:
+    cut = clean.test_from or 0
+    data, rows = copied(clean, range(cut), range(cut, len(clean)), n, shift=1)
+    found = examine(data, data.split())
+    one = named(found, "conflicting-labels")
+    assert list(one.rows[:n]) == rows
+    assert len(one.rows) == 2 * n
+    assert one.evidence["groups"] == n
+    assert names(found) == {"shared", "conflicting-labels"}
+    assert "conflicting-labels" not in names(examine_briefly(data.split())), "labels of the test part are not read"
+    same, _ = copied(clean, range(cut), range(cut, len(clean)), n)
+    assert names(examine(same)) == {"shared"}
+
+
+def test_labels_that_conflict_between_training_and_validation(mnist_5k: kn.ImageSet) -> None:
+    splits = mnist_5k.split()
+    assert splits.val is not None
+    images, labels = np.array(splits.val.images), splits.val.labels.copy()
+    images[:3], labels[:3] = splits.train.images[:3], (splits.train.labels[:3] + 1) % 10
+    found = examine_briefly(replace(splits, val=replace(splits.val, images=images, labels=labels)))
+    assert len(named(found, "conflicting-labels").rows) == 6
+
+
 @pytest.mark.parametrize(("n", "text"), [(1, "1 image of 4,166 in the training part shows"), (2, "2 images of 4,166")])
 def test_findings_are_sentences(n: int, text: str, mnist: kn.ImageSet) -> None:
     data, _ = copied(mnist, range(500), range(600, 1400), n, shift=1)

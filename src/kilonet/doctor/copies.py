@@ -72,6 +72,41 @@ def _label_range(
     return low, high
 
 
+def conflicting_between(earlier: Part, later: Part) -> list[Finding]:
+    """Finding `conflicting-labels`: images of one part that another one holds under another label."""
+    prints = np.concatenate([earlier.prints, later.prints])
+    groups, group = np.unique(prints, return_inverse=True)
+    before, behind = group[: len(earlier)], group[len(earlier) :]
+    here = _other_label(behind, later.data.labels, before, earlier.data.labels, len(groups))
+    if not here.any():
+        return []
+    there = _other_label(before, earlier.data.labels, behind, later.data.labels, len(groups))
+    n, rows, others = int(here.sum()), later.rows(here), earlier.rows(there)
+    return [
+        Finding(
+            "conflicting-labels",
+            f"{plural(n, 'image')} of {later.whole or len(later):,} in {later.name} {'is' if n == 1 else 'are'} in "
+            f"{earlier.name}, too, under another label ({listed(rows)}; there {listed(others)})",
+            "at most one of the two labels can be right: a wrong one is trained on, or right answers count as wrong",
+            "look at them with --show and correct or remove the wrong ones",
+            rows + others,
+            {"parts": [earlier.name, later.name], "images": n, "groups": len(np.unique(behind[here]))},
+        )
+    ]
+
+
+def _other_label(
+    group: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    their_group: NDArray[np.int64],
+    their_labels: NDArray[np.int64],
+    groups: int,
+) -> NDArray[np.bool_]:
+    """Which images, by their group of equal ones, have an equal one of another label among others, bool, (N,)."""
+    low, high = _label_range(their_group, their_labels, groups)
+    return np.asarray((high[group] >= 0) & ((low[group] != labels) | (high[group] != labels)))
+
+
 def shared(
     earlier: Part, earlier_prints: NDArray[np.uint64], later: Part, later_prints: NDArray[np.uint64]
 ) -> list[Finding]:
