@@ -167,6 +167,38 @@ def test_orientation_is_called_by_its_name(mnist: kn.ImageSet) -> None:
     assert "upside down" in examine(change(mnist, slice(None), lambda x: x[..., ::-1, :]))[0].what
 
 
+def pair(data: kn.ImageSet, *digits: int) -> kn.ImageSet:
+    rows = np.flatnonzero(np.isin(data.labels, digits))
+    return kn.from_arrays(data.images[rows, 0], data.labels[rows])
+
+
+@pytest.mark.parametrize(
+    ("digits", "how"),
+    [((3, 7), transposed), ((3, 7), lambda x: transposed(inverted(x))), ((2, 5), lambda x: x[..., ::-1])],
+)
+def test_two_digits_are_enough_for_orientation(digits: tuple[int, int], how: Change, mnist_5k: kn.ImageSet) -> None:
+    data = pair(mnist_5k, *digits)
+    assert examine(data, data.split()) == []
+    assert "orientation" in names(examine(change(data, slice(None), how)))
+
+
+def test_two_classes_that_are_no_digits_have_no_orientation() -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        images = smooth_pair(rng)
+        names_of = np.sort(rng.choice(10, 2, replace=False))
+        assert examine(kn.from_arrays(images, np.repeat(names_of, 20))) == []
+
+
+def smooth_pair(rng: np.random.Generator) -> Any:
+    """Two kinds of blobs, 20 of each."""
+    from scipy.ndimage import gaussian_filter
+
+    kinds = np.repeat(gaussian_filter(rng.normal(size=(2, 28, 28)), (0, 4, 4)) * 12, 20, 0)
+    made = np.clip(128 + 60 * kinds + rng.normal(0, 25, (40, 28, 28)), 0, 255)
+    return made.astype(np.uint8)
+
+
 def test_letters_are_compared_with_print() -> None:
     from kilonet.doctor import glyphs
 
@@ -230,38 +262,6 @@ def test_equal_images_of_different_label_are_a_finding_of_their_own(clean: kn.Im
     assert list(named(found, "duplicates").rows) == rows
 
 
-@pytest.mark.parametrize("n", [1, 50])
-def test_shared_images_are_counted(clean: kn.ImageSet, n: int) -> None:
-    cut = clean.test_from or 0
-    data, rows = copied(clean, range(cut), range(cut, len(clean)), n)
-    one = named(examine(data, data.split()), "shared")
-    assert one.evidence["shared"] == n
-    assert list(one.rows[:n]) == rows
-    brief = [one for one in examine_briefly(data.split()) if one.name == "shared"]
-    assert sum(one.evidence["shared"] for one in brief) == n
-
-
-def test_a_random_split_of_duplicates_shares_them(mnist_5k: kn.ImageSet) -> None:
-    data, _ = copied(mnist_5k, range(2500), range(2500, 5000), 400)
-    shared = [one.evidence["parts"] for one in examine(data, data.split()) if one.name == "shared"]
-    assert ["the training part", "the test part"] in shared
-    assert ["the training part", "the validation part"] in shared
-
-
-def test_a_sorted_source_cut_in_sequence_misses_classes(mnist: kn.ImageSet) -> None:
-    order = np.argsort(mnist.labels, kind="stable")
-    data = replace(mnist.take(order), rows=np.arange(len(order)), test_from=mnist.test_from)
-    found = [one for one in examine(data) if one.name == "missing-classes"]
-    assert [one.evidence["part"] for one in found] == ["the training part", "the test part"]
-    assert found[0].evidence["classes"] == ["9"]
-    assert all("cut in sequence" in one.what for one in found)
-    brief = [one for one in examine_briefly(data.split()) if one.name == "missing-classes"]
-    assert {one.evidence["part"]: one.evidence["classes"] for one in brief} == {
-        "the training part": ["9"], "the validation part": ["9"]
-    }  # fmt: skip
-
-
-def test_classes_without_images(mnist: kn.ImageSet) -> None:
 @pytest.mark.parametrize("n", [1, 20])
 def test_labels_that_conflict_across_parts(clean: kn.ImageSet, n: int) -> None:
     cut = clean.test_from or 0
@@ -297,6 +297,38 @@ def test_findings_are_sentences(n: int, text: str, mnist: kn.ImageSet) -> None:
     assert f"in the training part {'is' if n == 1 else 'are'} of one value all over" in constant
 
 
+@pytest.mark.parametrize("n", [1, 50])
+def test_shared_images_are_counted(clean: kn.ImageSet, n: int) -> None:
+    cut = clean.test_from or 0
+    data, rows = copied(clean, range(cut), range(cut, len(clean)), n)
+    one = named(examine(data, data.split()), "shared")
+    assert one.evidence["shared"] == n
+    assert list(one.rows[:n]) == rows
+    brief = [one for one in examine_briefly(data.split()) if one.name == "shared"]
+    assert sum(one.evidence["shared"] for one in brief) == n
+
+
+def test_a_random_split_of_duplicates_shares_them(mnist_5k: kn.ImageSet) -> None:
+    data, _ = copied(mnist_5k, range(2500), range(2500, 5000), 400)
+    shared = [one.evidence["parts"] for one in examine(data, data.split()) if one.name == "shared"]
+    assert ["the training part", "the test part"] in shared
+    assert ["the training part", "the validation part"] in shared
+
+
+def test_a_sorted_source_cut_in_sequence_misses_classes(mnist: kn.ImageSet) -> None:
+    order = np.argsort(mnist.labels, kind="stable")
+    data = replace(mnist.take(order), rows=np.arange(len(order)), test_from=mnist.test_from)
+    found = [one for one in examine(data) if one.name == "missing-classes"]
+    assert [one.evidence["part"] for one in found] == ["the training part", "the test part"]
+    assert found[0].evidence["classes"] == ["9"]
+    assert all("cut in sequence" in one.what for one in found)
+    brief = [one for one in examine_briefly(data.split()) if one.name == "missing-classes"]
+    assert {one.evidence["part"]: one.evidence["classes"] for one in brief} == {
+        "the training part": ["9"], "the validation part": ["9"]
+    }  # fmt: skip
+
+
+def test_classes_without_images(mnist: kn.ImageSet) -> None:
     data = replace(mnist, classes=(*mnist.classes, "ten"))
     assert named(examine(data, data.split()), "missing-classes").evidence["classes"] == ["ten"]
 
