@@ -109,7 +109,8 @@ def test_wrong_labels_are_not_called_turned(seed: int, mnist_5k: kn.ImageSet) ->
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(mnist_5k))
     labels = mnist_5k.labels[order]
-    labels[rng.choice(len(labels), 150, replace=False)] = rng.integers(0, 10, 150)
+    wrong = rng.choice(len(labels), 150, replace=False)
+    labels[wrong] = rng.integers(0, 10, 150)
     assert examine(kn.ImageSet(mnist_5k.images[order], labels, mnist_5k.classes, test_from=4000)) == []
 
 
