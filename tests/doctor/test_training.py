@@ -557,6 +557,14 @@ def test_standing_still_by_the_curve_and_the_weights(train: list[float], moved: 
     assert (curves.standing_still(course(train, train), moved) is not None) == expected
 
 
+def test_a_flat_loss_at_guessing_speaks_for_either_rate() -> None:
+    flat, noisy = curves.not_falling(course(AT_CHANCE, None)), curves.not_falling(course([2.36, 2.33, 2.34], None))
+    assert flat is not None
+    assert "--lr 0.1 and --lr 0.0001" in flat.advice
+    assert noisy is not None
+    assert "lower the learning rate" in noisy.advice
+
+
 def test_a_loss_that_comes_down_to_guessing_is_slow_only_if_the_weights_are() -> None:
     falling = course([2.40, 2.33, 2.30], [2.35, 2.325, 2.30])
     assert curves.too_low(falling, 0.1) is not None

@@ -161,11 +161,20 @@ def not_falling(curves: Curves) -> Finding | None:
         f"the training loss is {curves.train[-1]:.3f} after {_counted(curves.epochs, 'epoch')}, guessing has "
         f"{guess:.3f}",
         "the net learns nothing: steps far too large, no gradient, a decay that holds it at zero, or wrong labels",
-        "switch the weight decay off: --weight-decay 0"
-        if curves.training.weight_decay > 0.1
-        else f"lower the learning rate: --lr {lr / 10:g}; then look at the labels: kilonet data SOURCE --show FILE.png",
+        _remedy(curves),
         evidence={"losses": curves.train.tolist(), "guessing": guess, "lr": lr},
     )
+
+
+def _remedy(curves: Curves) -> str:
+    """What to try against a loss that does not fall; where it does not change, the rate may be off either way."""
+    lr = curves.training.lr
+    if curves.training.weight_decay > 0.1:
+        return "switch the weight decay off: --weight-decay 0"
+    labels = "then look at the labels: kilonet data SOURCE --show FILE.png"
+    if np.ptp(curves.train) < 0.002 * curves.guess:
+        return f"try another learning rate, --lr {100 * lr:g} and --lr {lr / 10:g}; {labels}"
+    return f"lower the learning rate: --lr {lr / 10:g}; {labels}"
 
 
 def _at_chance(curves: Curves) -> bool:
