@@ -1,6 +1,6 @@
 """False alarms and misses of the training doctor, the figures of docs/doctor.md.
 
-    KILONET_DATA=... python bench/doctor.py [--seeds 2] [--first 0] [--only PART_OF_A_NAME]
+    KILONET_DATA=... python bench/doctor.py [--seeds 2] [--first 0] [--only PART_OF_A_NAME] [--kind sick]
 
 Trains healthy runs and sick ones, a line each with what the doctor finds, and sums up. A healthy run counts as a false
 alarm with any finding, a sick one as a miss without one of those that fit. A training that stops by itself because its
@@ -175,18 +175,22 @@ def sick() -> Iterator[Case]:
     dead = frozenset({"dead-classes"})
     for source in ("mnist-5k", "mnist"):
         yield Case(f"tutorial-cnn preset, {source}", "tutorial-cnn", source, dead, "tutorial", "tutorial-cnn")
-    for model in ZOO:
-        recipe = config.recipe(model)
-        yield Case(f"{model}, lr x 100", model, fits=high, training={"lr": recipe.lr * 100})
-        yield Case(f"{model}, lr / 100", model, fits=low, training={"lr": recipe.lr / 100})
-    yield Case("kilo-4k, lr / 1000", "kilo-4k", fits=low, training={"lr": 1e-5})
+    for source in ("mnist-5k", "digits"):
+        for model in ZOO:
+            lr = config.recipe(model).lr
+            over = high | {"dead-units"} if model in KILO else high
+            for name, fits, rate in (
+                ("lr x 100", over, lr * 100), ("lr x 1000", over, lr * 1000), ("lr / 100", low, lr / 100),
+                ("lr 1e-6", low, 1e-6), ("lr 1e-8", low, 1e-8),
+            ):  # fmt: skip
+                yield Case(f"{model}, {source}, {name}", model, source, fits, training={"lr": rate})
+            fits = frozenset({"guessing", "loss-not-falling"})
+            yield Case(f"{model}, {source}, labels shuffled", model, source, fits, change=shuffled)
     yield Case("own mlp, lr x 100", mlp(64), fits=high | {"dead-units"}, training={"lr": 0.1, "epochs": 10})
     yield Case("own mlp, lr / 100", mlp(64), fits=low, training={"lr": 1e-5, "epochs": 10})
+    yield Case("own mlp, lr 1e-8", mlp(64), fits=low | {"loss-not-falling"}, training={"lr": 1e-8, "epochs": 10})
     yield Case("linear, sgd lr x 100", "linear", fits=high, training={"optimizer": "sgd", "lr": 10.0})
     yield Case("linear, sgd lr / 100", "linear", fits=low, training={"optimizer": "sgd", "lr": 0.001})
-    for model in ("linear", "kilo-16k"):
-        fits = frozenset({"guessing", "loss-not-falling"})
-        yield Case(f"{model}, labels shuffled", model, fits=fits, change=shuffled)
     fits = frozenset({"overfitting"})
     yield Case("own mlp 512-512, 60 images", mlp(512, 512), fits=fits, training={"epochs": 40}, change=few(60))
     yield Case("kilo-16k, 60 images", "kilo-16k", fits=fits, training={"epochs": 60}, change=few(60))
@@ -279,6 +283,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--kind", choices=["healthy", "sick"])
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(f"kilonet's training doctor, torch {torch.__version__}, 1 thread")
@@ -288,7 +293,7 @@ def main() -> None:
         for case in cases:
             times = 4 if case.preset == "tutorial-cnn" else 1
             for seed in range(asked.first, asked.first + asked.seeds * times):
-                if asked.only not in case.name:
+                if asked.only not in case.name or asked.kind not in {None, kind}:
                     continue
                 try:
                     outcome = train(case, seed)

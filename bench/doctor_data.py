@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import kilonet as kn
+from kilonet.doctor import orientation
 from kilonet.doctor.data import examine, examine_briefly
 from kilonet.doctor.finding import Finding
+from kilonet.doctor.part import Part
+from kilonet.doctor.symmetry import SYMMETRIES
 from kilonet.images import ImageSet
 
 Images = NDArray[np.uint8]
 SOURCES = ("mnist", "fashion-mnist", "mnist-5k", "digits")
 ALSO = {
     "constant": set(),
-    "conflicting-labels": {"duplicates"},
+    "conflicting-labels": {"duplicates", "shared"},
     "missing-classes": {"imbalance"},
 }
 """Findings that rightly come with another."""
@@ -44,6 +49,13 @@ def noise(images: Images) -> Images:
     return np.random.default_rng(1).integers(0, 6, images.shape).astype(np.uint8)
 
 
+def dot(images: Images) -> Images:
+    made = np.zeros_like(images)
+    height, width = images.shape[2:]
+    made[..., height // 8 : height // 8 + 2, width // 8 : width // 8 + 2] = 255
+    return made
+
+
 def turn(k: int) -> Callable[[Images], Images]:
     return lambda images: np.rot90(images, k, (-2, -1)).copy()
 
@@ -53,6 +65,7 @@ CASES = [
     Case("constant 255", "constant", lambda x: np.full_like(x, 255)),
     Case("blank, noise 0-5", "blank", noise),
     Case("blank, bright noise", "blank", lambda x: (250 + noise(x)).astype(np.uint8)),
+    Case("blank, dot of 2x2", "blank", dot),
     Case("inverted", "mixed-polarity", lambda x: 255 - x),
     Case("0 to 1", "mixed-scale", lambda x: (x > 127).astype(np.uint8)),
     Case("0 to 16", "mixed-scale", lambda x: (x // 16).astype(np.uint8)),
@@ -133,6 +146,7 @@ def structural(data: ImageSet, rng: np.random.Generator) -> dict[str, tuple[Imag
         made[f"{n} conflicting"] = copies(n, front, half, same=False), "conflicting-labels"
     for n in (1, 20, len(test) // 2):
         made[f"{n} shared"] = copies(n, front, test, same=True), "shared"
+        made[f"{n} shared, other label"] = copies(n, front, test, same=False), "conflicting-labels"
     order = np.argsort(labels, kind="stable")
     ordered = replace(data.take(order), rows=np.arange(len(data)), test_from=cut)
     made["sorted, cut"] = ordered, "missing-classes"
@@ -160,6 +174,30 @@ def clean(data: ImageSet) -> dict[str, ImageSet]:
     }
 
 
+def shuffled(data: ImageSet, seed: int, wrong: float = 0) -> list[str]:
+    """What is said of another permutation, its last fifth the test part, with such a share of random labels."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(data))
+    labels = data.labels[order]
+    rows = rng.choice(len(data), round(len(data) * wrong), replace=False)
+    labels[rows] = rng.integers(0, len(data.classes), len(rows))
+    made = ImageSet(data.images[order], labels, data.classes, test_from=len(data) * 4 // 5)
+    return [one.name for one in examine(made)]
+
+
+def pairs(data: ImageSet) -> dict[str, Counter[str]]:
+    """What is said of the orientation of any two digits, as they are and turned."""
+    said: dict[str, Counter[str]] = {name: Counter() for name in list(SYMMETRIES)[:5]}
+    for two in combinations(range(10), 2):
+        rows = np.flatnonzero(np.isin(data.labels, two))[:1000]
+        for name, counter in said.items():
+            turned = np.ascontiguousarray(SYMMETRIES[name](data.images[rows]))
+            found = orientation.against_known(Part("", kn.from_arrays(turned[:, 0], data.labels[rows])))
+            told = found[0].evidence["symmetry"] if found else "nothing"
+            counter["right" if told == name else told] += 1
+    return said
+
+
 def main(sources: list[str]) -> None:
     rng = np.random.default_rng(0)
     for name in sources or SOURCES:
@@ -179,6 +217,12 @@ def main(sources: list[str]) -> None:
                 print(f"  {case.name:20} {'   '.join(cells)}", flush=True)
             for what, (bad, wanted) in structural(variant, rng).items():
                 print(f"  {what:20} {told(examine(bad), wanted, None)}", flush=True)
+        divided = Counter(name for seed in range(100, 160) for name in shuffled(data, seed))
+        print(f"  60 clean divisions: {dict(divided)}", flush=True)
+        mislabelled = Counter(name for seed in range(12) for name in shuffled(data, seed, (0.03, 0.05, 0.1)[seed % 3]))
+        print(f"  12 sets with 3, 5 or 10 % of the labels random: {dict(mislabelled)}", flush=True)
+        if len(data.classes) == 10:
+            print(f"  two digits: { {name: dict(said) for name, said in pairs(data).items()} }", flush=True)
         for what, good in clean(data).items():
             start = time.perf_counter()
             found = [*examine(good, good.split()), *examine_briefly(good.split())]

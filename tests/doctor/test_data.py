@@ -77,6 +77,57 @@ def test_nothing_is_said_of_photographs_numbered_from_0_to_9() -> None:
         assert examine(data, data.split()) == []
 
 
+def smooth(n: int, channels: int) -> kn.ImageSet:
+    """Smooth noise about a prototype a class, stretched to 0 to 255 over the whole set."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 6, n)
+    kinds = gaussian_filter(rng.normal(size=(6, channels, 24, 24)), (0, 0, 3, 3))
+    noise = gaussian_filter(rng.normal(size=(n, channels, 24, 24)), (0, 0, 2, 2))
+    made = kinds[labels] / kinds.std() + noise / noise.std()
+    made = (made - made.min()) / np.ptp(made) * 255
+    return kn.from_arrays(made.astype(np.uint8), labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_full_range_that_few_images_use_is_no_offset(channels: int) -> None:
+    data = smooth(1500, channels)
+    assert examine(data, data.split()) == []
+    assert names(examine(change(data, slice(None), lambda x: 128 + x // 2))) == set()
+    assert names(examine(change(data, slice(None), lambda x: np.maximum(x, 90)))) == {"scale"}
+
+
+@pytest.mark.parametrize("seed", [107, 138])
+def test_odd_handwriting_is_not_called_turned(seed: int, mnist_5k: kn.ImageSet) -> None:
+    order = np.random.default_rng(seed).permutation(len(mnist_5k))
+    assert examine(kn.ImageSet(mnist_5k.images[order], mnist_5k.labels[order], mnist_5k.classes, test_from=4000)) == []
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_wrong_labels_are_not_called_turned(seed: int, mnist_5k: kn.ImageSet) -> None:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(mnist_5k))
+    labels = mnist_5k.labels[order]
+    wrong = rng.choice(len(labels), 150, replace=False)
+    labels[wrong] = rng.integers(0, 10, 150)
+    assert examine(kn.ImageSet(mnist_5k.images[order], labels, mnist_5k.classes, test_from=4000)) == []
+
+
+def dot(images: Any) -> Any:
+    made = np.zeros_like(images)
+    made[..., 3:5, 3:5] = 255
+    return made
+
+
+def test_a_dot_is_blank_whatever_its_brightness(mnist: kn.ImageSet) -> None:
+    rows = some(mnist, 3)
+    found = examine(change(mnist, rows, dot))
+    assert list(named(found, "blank").rows) == rows.tolist()
+    thin = np.argsort(mnist.images.reshape(len(mnist), -1).mean(1))[:20]
+    assert not set(thin.tolist()) & set(named(found, "blank").rows) - set(rows.tolist())
+
+
 @pytest.mark.parametrize("n", [1, 40, 400])
 @pytest.mark.parametrize(
     ("name", "how"),
@@ -115,6 +166,38 @@ def test_whole_sets_are_seen_through(clean: kn.ImageSet, name: str, how: Change)
 def test_orientation_is_called_by_its_name(mnist: kn.ImageSet) -> None:
     assert "are transposed:" in examine(change(mnist, slice(None), transposed))[0].what
     assert "upside down" in examine(change(mnist, slice(None), lambda x: x[..., ::-1, :]))[0].what
+
+
+def pair(data: kn.ImageSet, *digits: int) -> kn.ImageSet:
+    rows = np.flatnonzero(np.isin(data.labels, digits))
+    return kn.from_arrays(data.images[rows, 0], data.labels[rows])
+
+
+@pytest.mark.parametrize(
+    ("digits", "how"),
+    [((3, 7), transposed), ((3, 7), lambda x: transposed(inverted(x))), ((2, 5), lambda x: x[..., ::-1])],
+)
+def test_two_digits_are_enough_for_orientation(digits: tuple[int, int], how: Change, mnist_5k: kn.ImageSet) -> None:
+    data = pair(mnist_5k, *digits)
+    assert examine(data, data.split()) == []
+    assert "orientation" in names(examine(change(data, slice(None), how)))
+
+
+def test_two_classes_that_are_no_digits_have_no_orientation() -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        images = smooth_pair(rng)
+        names_of = np.sort(rng.choice(10, 2, replace=False))
+        assert examine(kn.from_arrays(images, np.repeat(names_of, 20))) == []
+
+
+def smooth_pair(rng: np.random.Generator) -> Any:
+    """Two kinds of blobs, 20 of each."""
+    from scipy.ndimage import gaussian_filter
+
+    kinds = np.repeat(gaussian_filter(rng.normal(size=(2, 28, 28)), (0, 4, 4)) * 12, 20, 0)
+    made = np.clip(128 + 60 * kinds + rng.normal(0, 25, (40, 28, 28)), 0, 255)
+    return made.astype(np.uint8)
 
 
 def test_letters_are_compared_with_print() -> None:
@@ -178,6 +261,41 @@ def test_equal_images_of_different_label_are_a_finding_of_their_own(clean: kn.Im
     assert len(one.rows) == 60
     assert one.evidence["groups"] == 30
     assert list(named(found, "duplicates").rows) == rows
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_labels_that_conflict_across_parts(clean: kn.ImageSet, n: int) -> None:
+    cut = clean.test_from or 0
+    data, rows = copied(clean, range(cut), range(cut, len(clean)), n, shift=1)
+    found = examine(data, data.split())
+    one = named(found, "conflicting-labels")
+    assert list(one.rows[:n]) == rows
+    assert len(one.rows) == 2 * n
+    assert one.evidence["groups"] == n
+    assert names(found) == {"shared", "conflicting-labels"}
+    assert "conflicting-labels" not in names(examine_briefly(data.split())), "labels of the test part are not read"
+    same, _ = copied(clean, range(cut), range(cut, len(clean)), n)
+    assert names(examine(same)) == {"shared"}
+
+
+def test_labels_that_conflict_between_training_and_validation(mnist_5k: kn.ImageSet) -> None:
+    splits = mnist_5k.split()
+    assert splits.val is not None
+    images, labels = np.array(splits.val.images), splits.val.labels.copy()
+    images[:3], labels[:3] = splits.train.images[:3], (splits.train.labels[:3] + 1) % 10
+    found = examine_briefly(replace(splits, val=replace(splits.val, images=images, labels=labels)))
+    assert len(named(found, "conflicting-labels").rows) == 6
+
+
+@pytest.mark.parametrize(("n", "text"), [(1, "1 image of 4,166 in the training part shows"), (2, "2 images of 4,166")])
+def test_findings_are_sentences(n: int, text: str, mnist: kn.ImageSet) -> None:
+    data, _ = copied(mnist, range(500), range(600, 1400), n, shift=1)
+    found = examine(data)
+    assert text in named(found, "duplicates").what
+    assert f"in {n} group{'s' * (n > 1)} (" in named(found, "conflicting-labels").what
+    assert "in the training part are equal to others" in named(found, "conflicting-labels").what
+    constant = named(examine(change(mnist, some(mnist, n), np.zeros_like)), "constant").what
+    assert f"in the training part {'is' if n == 1 else 'are'} of one value all over" in constant
 
 
 @pytest.mark.parametrize("n", [1, 50])

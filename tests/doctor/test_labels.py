@@ -54,6 +54,17 @@ def test_suspects_are_those_of_the_confident_joint() -> None:
     assert suggested(probabilities, labels).tolist() == expected
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_tiny_sets_are_looked_through_without_a_warning(classes: int) -> None:
+    digits = kn.load("digits")
+    rows = np.concatenate([np.flatnonzero(digits.labels == k)[:4] for k in range(classes)])
+    told: list[float] = []
+    data = kn.from_arrays(digits.images[rows, 0], digits.labels[rows])
+    found = label_errors(data, watch=told.append)
+    assert found is None or set(found.rows) <= set(range(len(rows)))
+    assert told[-1] == 1
+
+
 def test_folds_hold_every_class_evenly() -> None:
     labels = np.repeat(np.arange(5), [4, 7, 40, 41, 400])
     fold = folds(labels, 0)

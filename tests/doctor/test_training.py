@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import kilonet as kn
 from kilonet import cli, config
-from kilonet.doctor import curves, scores
+from kilonet.doctor import curves, scores, units
 from kilonet.doctor.finding import Finding
 from kilonet.doctor.training import diagnose, examine
 from kilonet.doctor.view import look
@@ -311,6 +311,90 @@ def test_learning_rates_a_hundred_times_off(mnist_5k: kn.ImageSet) -> None:
         assert f"--lr {lr / 10:g}" in high.advice
 
 
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("linear", {"lr": 1e-8}),
+        ("linear", {"lr": 1e-6}),
+        ("linear", {"lr": 1e-6, "optimizer": "sgd"}),
+        ("linear", {"lr": 1e-6, "epochs": 3}),
+        ("kilo-4k", {"lr": 1e-7}),
+        ("kilo-16k", {"lr": 1e-6}),
+    ],
+)
+def test_a_net_that_stands_still_needs_a_higher_rate(
+    model: str, settings: dict[str, Any], mnist_5k: kn.ImageSet
+) -> None:
+    found = fitted(model, mnist_5k.split(), **{"epochs": 6, **settings})
+    assert names(found) == {"lr-too-low"}
+    assert f"--lr {100 * settings['lr']:g}" in found[0].advice
+    assert "nothing moved" in found[0].what
+    assert found[0].evidence["moved"] < 0.02
+
+
+@pytest.mark.parametrize(("model", "lr"), [("kilo-4k", 1e-4), ("kilo-16k", 1e-5)])
+def test_running_averages_on_their_way_hide_no_rate_too_low(model: str, lr: float) -> None:
+    found = fitted(model, kn.load("digits").split("standard", 300), 300, lr=lr, epochs=10)
+    assert names(found) == {"lr-too-low"}
+
+
+def test_the_tutorials_cnn_standing_still(mnist_5k: kn.ImageSet) -> None:
+    found = fitted("tutorial-cnn", mnist_5k.split("tutorial"), lr=1e-7, epochs=3)
+    assert "lr-too-low" in names(found)
+    assert names(found) <= {"lr-too-low", "dead-classes"}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("linear", {}),
+        ("linear", {"optimizer": "sgd", "lr": 0.01}),
+        ("linear", {"lr": 1e-4}),
+        ("kilo-4k", {}),
+        ("kilo-4k", {"optimizer": "sgd", "lr": 0.1, "schedule": "constant"}),
+    ],
+)
+@pytest.mark.parametrize("epochs", [3, 6])
+def test_random_labels_at_a_sane_rate_are_no_matter_of_the_rate(
+    model: str, settings: dict[str, Any], epochs: int, mnist_5k: kn.ImageSet
+) -> None:
+    data = replace(mnist_5k, labels=np.random.default_rng(0).permutation(mnist_5k.labels)).split()
+    found = names(fitted(model, data, epochs=epochs, **settings))
+    assert found & {"guessing", "loss-not-falling"}
+    assert "lr-too-low" not in found
+
+
+def test_no_gradient_is_no_matter_of_the_rate(mnist_5k: kn.ImageSet) -> None:
+    data = mnist_5k.split()
+    model = kn.build("tutorial-cnn", data.train)
+    assert isinstance(model.net, nn.Sequential)
+    with torch.no_grad():
+        model.net[4].bias.fill_(-100.0)  # type: ignore[operator]
+    training = kn.recipe("tutorial-cnn", epochs=3, threads=1)
+    assert "lr-too-low" not in names(said(model, data, kn.fit(model, data, training), training))
+
+
+def test_weights_are_compared_with_those_that_the_seed_gives(mnist_5k: kn.ImageSet) -> None:
+    model = kn.build("kilo-4k", mnist_5k, 3)
+    before = torch.get_rng_state()
+    assert units.moved(model, 3) == 0
+    assert torch.equal(torch.get_rng_state(), before)
+    other = units.moved(model, 4)
+    assert other is not None
+    assert other > 0.5
+    with torch.no_grad():
+        model.get_parameter("net.0.weight").mul_(1.25)
+    assert units.moved(model, 3) == pytest.approx(0.25, abs=1e-6)
+    assert units.moved(adopt(mlp(nn.Linear(16, 10)), mnist_5k), 3) is None
+
+
+@pytest.mark.parametrize("lr", [1.0, 3.0])
+def test_a_net_that_is_mostly_right_is_not_said_to_learn_nothing(lr: float, mnist_5k: kn.ImageSet) -> None:
+    found = names(fitted("linear", mnist_5k.split(), lr=lr, epochs=6))
+    assert "lr-too-high" in found
+    assert not {"loss-not-falling", "guessing"} & found
+
+
 def test_sixty_images_learned_by_heart(mnist_5k: kn.ImageSet) -> None:
     data = mnist_5k.split()
     few = replace(data, train=data.train.take(np.random.default_rng(0).permutation(len(data.train))[:60]))
@@ -431,6 +515,8 @@ HEALTHY = [1.63, 0.915, 0.684, 0.573, 0.504, 0.459, 0.426, 0.398, 0.376, 0.358]
         (EVEN, EVEN, {"lr-too-low"}),
         (EVEN, None, {"lr-too-low"}),
         (EVEN, EVEN[::-1], set()),
+        (EVEN, [2.05, 2.2, 2.3, *EVEN[3:]], {"lr-too-low"}),
+        (EVEN, [*EVEN[:8], 2.2, *EVEN[9:]], set()),
         ([2.3, 2.2, 2.25, 2.15, 2.2, 2.1, 2.15, 2.0], [2.25, 2.2, 2.15, 2.1, 2.05, 2.0, 1.95, 1.9], set()),
         ([2.305, 2.303, 2.304, 2.303], [2.303] * 4, {"loss-not-falling"}),
         ([2.8, 2.5, 2.6, 2.5], [2.5, 2.6, 2.5, 2.6], {"loss-not-falling"}),
@@ -445,7 +531,50 @@ def test_curves(train: list[float], val: list[float] | None, expected: set[str])
     assert {found.name for check in checks if (found := check(seen))} == expected
 
 
+STILL = [2.788, 2.787, 2.787, 2.786]
+AT_CHANCE = [2.303, 2.302, 2.303, 2.302]
+
+
+@pytest.mark.parametrize(
+    ("train", "moved", "expected"),
+    [
+        (STILL, None, True),
+        (STILL, 0.001, True),
+        (STILL, 0.5, False),
+        (STILL[:2], None, False),
+        (STILL[:1], None, False),
+        (AT_CHANCE, None, False),
+        (AT_CHANCE, 0.001, True),
+        (AT_CHANCE, 0.1, False),
+        ([2.79, 2.60, 2.45, 2.35], None, False),
+        ([2.79, 2.60, 2.45, 2.35], 0.02, False),
+        (HEALTHY, 0.001, False),
+        ([], None, False),
+    ],
+)
+def test_standing_still_by_the_curve_and_the_weights(train: list[float], moved: float | None, expected: bool) -> None:
+    assert (curves.standing_still(course(train, None), moved) is not None) == expected
+    assert (curves.standing_still(course(train, train), moved) is not None) == expected
+
+
+def test_a_flat_loss_at_guessing_speaks_for_either_rate() -> None:
+    flat, noisy = curves.not_falling(course(AT_CHANCE, None)), curves.not_falling(course([2.36, 2.33, 2.34], None))
+    assert flat is not None
+    assert "--lr 0.1 and --lr 0.0001" in flat.advice
+    assert noisy is not None
+    assert "lower the learning rate" in noisy.advice
+
+
+def test_a_loss_that_comes_down_to_guessing_is_slow_only_if_the_weights_are() -> None:
+    falling = course([2.40, 2.33, 2.30], [2.35, 2.325, 2.30])
+    assert curves.too_low(falling, 0.1) is not None
+    assert curves.too_low(falling, 0.8) is None
+    assert curves.too_low(course(EVEN, EVEN), 0.8) is not None
+
+
 def test_little_is_asked_of_a_short_training() -> None:
+    assert curves.standing_still(course([2.31], [2.30]), 0.0) is None
+    assert curves.standing_still(course([2.31], [2.30], images=50_000), 0.0) is not None
     assert course([2.31], [2.30]).early
     assert curves.not_falling(course([2.31], [2.30])) is None
     assert curves.not_falling(course([2.31], [2.30], images=50_000)) is not None

@@ -42,7 +42,7 @@ def missing(parts: Sequence[Part], all_labels: NDArray[np.int64]) -> list[Findin
         found.append(
             Finding(
                 "missing-classes",
-                f"{len(lost)} of {len(occurring)} classes have no image in {part.name}: {names}{cause}",
+                f"{len(lost)} of {len(occurring)} classes {_have(lost)} no image in {part.name}: {names}{cause}",
                 "a class that is not trained on is never predicted, and one that is not measured can fail unseen",
                 "draw the parts by class and not in sequence: --split 70/15/15 does",
                 evidence={
@@ -63,7 +63,7 @@ def absent(data: ImageSet) -> list[Finding]:
     return [
         Finding(
             "missing-classes",
-            f"{len(lost)} of {len(data.classes)} classes have no image at all: {_names(data, lost)}",
+            f"{len(lost)} of {len(data.classes)} classes {_have(lost)} no image at all: {_names(data, lost)}",
             "the model gets an output for them that nothing teaches",
             "add images of them, or take their names out",
             evidence={"part": "the set", "classes": [data.classes[k] for k in lost], "class_order": False},
@@ -110,6 +110,10 @@ def _chance(count: int, median: int) -> float:
     from scipy.special import bdtr
 
     return float(bdtr(min(count, median), count + median, 0.5))
+
+
+def _have(classes: NDArray[np.int64]) -> str:
+    return "has" if len(classes) == 1 else "have"
 
 
 def _names(data: ImageSet, labels: NDArray[np.int64], counts: NDArray[np.int64] | None = None) -> str:

@@ -44,6 +44,8 @@ def examine(data: ImageSet, splits: Splits | None = None) -> list[Finding]:
             full.append(rest)
     for part in full:
         found += copies.duplicates(part, part.prints, part.data.labels)
+    for first, second in combinations(full, 2):
+        found += copies.conflicting_between(first, second)
     pixels = _across(full, known=True)
     found += pixels
     inverted = [row for one in pixels if one.name == "mixed-polarity" for row in one.rows]
@@ -77,7 +79,7 @@ def examine_briefly(splits: Splits) -> list[Finding]:
     for part in full:
         found += copies.duplicates(part, part.prints, part.data.labels)
     for first, second in combinations(full, 2):
-        found += copies.shared(first, first.prints, second, second.prints)
+        found += copies.shared(first, first.prints, second, second.prints) + copies.conflicting_between(first, second)
     if splits.test is not None:
         found += _test_by_hashes(splits.test, full)
     found += _pixels([part.sample(_SAMPLE) for part in full], known=True)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kilonet.batches import Resident
 from kilonet.config import recipe
 from kilonet.doctor.finding import Finding
-from kilonet.doctor.part import listed
-from kilonet.evaluation import evaluate
+from kilonet.doctor.part import listed, plural
+from kilonet.evaluation import BATCH, finite_logits
 from kilonet.images import Splits
+from kilonet.metrics import log_softmax
 from kilonet.models import build
 from kilonet.train import epochs
 
@@ -42,11 +44,14 @@ def label_errors(data: ImageSet, seed: int = 0, watch: Callable[[float], None] =
         watch: told, after each epoch, which share of the training is done, 0 to 1.
 
     Returns:
-        The finding, its rows beginning with the likeliest error, or None. PyTorch's global generator is left as
-        it was.
+        The finding, its rows beginning with the likeliest error, or None, as of a set of one class. PyTorch's global
+        generator is left as it was.
     """
-    probabilities = _held_out(data, seed, watch)
     judged = np.bincount(data.labels, minlength=len(data.classes))[data.labels] >= FOLDS
+    if not judged.any() or len(data.classes) < 2:
+        watch(1.0)
+        return None
+    probabilities = _held_out(data, seed, watch)
     other = suggested(probabilities, data.labels)
     suspects = np.flatnonzero(judged & (other >= 0))
     if not len(suspects):
@@ -56,9 +61,10 @@ def label_errors(data: ImageSet, seed: int = 0, watch: Callable[[float], None] =
     suspects, margin = suspects[order], margin[order]
     rows = tuple(data.rows[suspects].tolist())
     label, instead = (data.classes[of[suspects[0]]] for of in (data.labels, other))
+    are = "is" if len(rows) == 1 else "are"
     return Finding(
         "label-errors",
-        f"{len(rows):,} of {len(data):,} images are labelled against what the rest of the set teaches "
+        f"{plural(len(rows), 'image')} of {len(data):,} {are} labelled against what the rest of the set teaches "
         f"({listed(rows)}; the first is labelled {label} and looks like {instead})",
         "wrong labels are learnt in training, and in a measured part they count right answers as mistakes",
         "look at them with --show, the likeliest come first: correct or remove those that are wrong",
@@ -102,7 +108,9 @@ def _held_out(data: ImageSet, seed: int, watch: Callable[[float], None]) -> NDAr
             model = build(MODEL, train, seed)
             for record in epochs(model, Splits(train, None, None, "fold"), training):
                 watch((k + record.epoch / length) / FOLDS)
-            probabilities[fold == k] = evaluate(model, held).probabilities
+            if len(held):
+                logits = finite_logits(model, Resident.of(held, model.mean.device), BATCH)
+                probabilities[fold == k] = np.exp(log_softmax(logits))
     return probabilities
 
 

@@ -88,11 +88,16 @@ class Part:
         return means
 
 
-def counted(which: NDArray[np.bool_], part: Part, what: str) -> str:
-    """`12 of 60,000 images in the training part WHAT (rows 3, 8, ...)`, with a verb that fits either number."""
+def counted(which: NDArray[np.bool_], part: Part, what: str, verb: str = "is are") -> str:
+    """`12 images of 60,000 in the training part VERB WHAT (rows 3, 8, ...)`; the verb for one and for several."""
     n = int(which.sum())
-    are = "image" if n == 1 else "images"
-    return f"{n:,} {are} of {part.whole or len(part):,} in {part.name} {what} ({listed(part.rows(which))})"
+    words = f"{plural(n, 'image')} of {part.whole or len(part):,} in {part.name} {verb.split()[n != 1]}"
+    return f"{words} {what} ({listed(part.rows(which))})"
+
+
+def plural(n: int, what: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def listed(rows: Iterable[int], most: int = 5) -> str:

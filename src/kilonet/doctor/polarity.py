@@ -52,7 +52,7 @@ def examine(part: Part) -> list[Finding]:
         found.append(
             Finding(
                 "inverted",
-                counted(~other, part, "dark ink on bright ground"),
+                counted(~other, part, "dark ink on bright ground", "shows show"),
                 "MNIST and its kin are light on dark: models and pictures prepared for them see these inverted",
                 "invert them: 255 less the pixel",
                 part.rows(~other),

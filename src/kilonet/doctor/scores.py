@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FEW = 10
 """Images that a class, or the classes missed, must have for their absence from the predictions to say something."""
+KNOWS = 0.3
+"""Cohen's kappa from which a net has plainly learned something, whatever its loss: confident mistakes raise that."""
 
 
 def dead_classes(
@@ -142,8 +144,7 @@ def guessing(report: Report, part: str, learned: tuple[int, int] | None) -> Find
         learned: training images that the net classifies rightly, and how many were looked at, if it is known.
     """
     n = report.n
-    p, q = report.confusion.sum(1) / n, report.confusion.sum(0) / n
-    chance = float(p @ q)
+    p, q, chance = _by_chance(report)
     error = max(chance + chance**2 - float((p * q * (p + q)).sum()), 0.0) ** 0.5 / n**0.5
     gain = report.accuracy - chance
     if n < 2 * FEW or (chance < 1 and gain > 0.05 * (1 - chance) and gain > 3 * error):
@@ -156,6 +157,18 @@ def guessing(report: Report, part: str, learned: tuple[int, int] | None) -> Find
         "look whether the labels fit the images: kilonet data SOURCE --show FILE.png",
         evidence={"part": part, "correct": report.correct, "n": n, "chance": chance, "training": learned},
     )
+
+
+def knows(report: Report) -> bool:
+    """Whether the predictions agree with the labels far better than by chance."""
+    chance = _by_chance(report)[2]
+    return report.n >= 2 * FEW and report.accuracy - chance > KNOWS * (1 - chance)
+
+
+def _by_chance(report: Report) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Shares of the classes among labels and among predictions, (K,) each, and how many agree by chance, 0 to 1."""
+    p, q = report.confusion.sum(1) / report.n, report.confusion.sum(0) / report.n
+    return p, q, float(p @ q)
 
 
 def contradiction(reports: Mapping[str, Report]) -> Finding | None:

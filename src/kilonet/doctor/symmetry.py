@@ -85,5 +85,40 @@ def match(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Match:
     )
 
 
+@dataclass(frozen=True)
+class PairMatch:
+    """How well a symmetry takes the means of two classes to others.
+
+    Attributes:
+        symmetry: a name in `SYMMETRIES`.
+        score: correlation of the differences between the two means, -1 to 1.
+        upright: that of the images as they are.
+        own: correlation of each mean with its own, the lower of the two.
+    """
+
+    symmetry: str
+    score: float
+    upright: float
+    own: float
+
+
+def match_pair(found: NDArray[np.float32], expected: NDArray[np.float32]) -> PairMatch:
+    """The symmetry that makes two class means most like the expected ones, inverted polarity allowed.
+
+    Args:
+        found: (2, S, S).
+        expected: (2, S, S), of the same classes.
+    """
+    scores = {
+        name: float(correlation((found[0] - found[1]).ravel(), (turned[0] - turned[1]).ravel()))
+        for name, turn in SYMMETRIES.items()
+        for turned in (turn(expected),)
+    }
+    best = max(scores, key=lambda name: abs(scores[name]))
+    sign = 1 if scores[best] >= 0 else -1
+    own = sign * correlation(found.reshape(2, -1), SYMMETRIES[best](expected).reshape(2, -1))
+    return PairMatch(best, sign * scores[best], sign * scores["upright"], float(own.min()))
+
+
 def _less_mean(means: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(means - means.mean(0))

@@ -64,7 +64,8 @@ def diagnose(
             return [
                 Finding("broken-weights", error.message, "no answer can be read from such logits", error.hint or "")
             ]
-    return _weigh(config, history, model.classes, train.counts(), view, reports)
+    moved = units.moved(model, config.training.seed)
+    return _weigh(config, history, model.classes, train.counts(), view, reports, moved)
 
 
 def examine(run: Run, model_file: str | None = None) -> list[Finding]:
@@ -107,6 +108,7 @@ def _weigh(
     counts: NDArray[np.int64] | None,
     view: View | None,
     reports: Mapping[str, Report],
+    moved: float | None = None,
 ) -> list[Finding]:
     """The findings, causes first, without those that another one explains."""
     if wrong := next((record for record in history.epochs if not _finite(record)), None):
@@ -121,10 +123,13 @@ def _weigh(
     inside = _made(cut)
     if view is not None:
         inside += _made(units.squashed(view), units.dead_units(view, config.training.lr))
-    if not inside and (low := curves.too_low(course)):
+    if not _blocked(inside, view) and (still := curves.standing_still(course, moved)):
+        return [*inside, still]
+    if not inside and (low := curves.too_low(course, moved)):
         return [low]
     high = curves.too_high(course)
-    found = [*inside, *_made(high, curves.not_falling(course))]
+    flat = None if report is not None and scores.knows(report) else curves.not_falling(course)
+    found = [*inside, *_made(high, flat)]
     if report is not None and cut is None and not course.early:
         lost = scores.collapse(reports, counts, classes)
         explained = inside or (lost is not None and lost.evidence["cause"] is not None)
@@ -133,6 +138,12 @@ def _weigh(
         if not inside and not answers:
             found += _settled(course, report, part, view, high)
     return [*found, *_made(scores.contradiction(reports))]
+
+
+def _blocked(inside: list[Finding], view: View | None) -> bool:
+    """Whether a net can't move for want of a gradient: units are dead, or every logit is the same for every image."""
+    dead = any(finding.name == "dead-units" for finding in inside)
+    return dead or (view is not None and len(view.constant) == view.logits.shape[1])
 
 
 def _settled(

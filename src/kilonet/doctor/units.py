@@ -9,9 +9,12 @@ import numpy as np
 import torch
 
 from kilonet.doctor.finding import Finding
+from kilonet.errors import ModelError
+from kilonet.models import assemble
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from kilonet.doctor.view import View
     from kilonet.models import Classifier
@@ -34,6 +37,35 @@ def broken(model: Classifier, view: View | None) -> Finding | None:
         "train again with a lower learning rate; the last good weights, if any, are in the run's weights/",
         evidence={"weights": names, "images": bad},
     )
+
+
+def moved(model: Classifier, seed: int) -> float | None:
+    """The greatest share of its first size by which any of a model's weight tensors has changed since it was built.
+
+    Of a model of the zoo the first weights follow from the seed; of any other they are not known, and it is None.
+    PyTorch's global generator stays as it was. Tensors that begin at zero are left out.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            first = assemble(
+                model.name, model.shape, model.classes, model.preparation, _numbers(model.mean), _numbers(model.std)
+            )
+        except ModelError:
+            return None
+    now, then = (dict(of.named_parameters()) for of in (model, first))
+    if {name: p.shape for name, p in now.items()} != {name: p.shape for name, p in then.items()}:
+        return None
+    shares = [_change(now[name].detach().cpu(), p.detach()) for name, p in then.items() if bool(p.any())]
+    return max(shares, default=None)
+
+
+def _change(now: Tensor, then: Tensor) -> float:
+    return float((now - then).norm() / then.norm())
+
+
+def _numbers(of: Tensor) -> list[float]:
+    return [float(x) for x in of.flatten()]
 
 
 def squashed(view: View) -> Finding | None:
