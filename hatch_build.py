@@ -50,9 +50,7 @@ def build(*flags: str) -> bool:
     BUILT.mkdir()
     wide = platform.machine().lower() in ("x86_64", "amd64")
     names = [name for name in VARIANTS if wide or name == "portable"]
-    compiler = next(
-        filter(shutil.which, [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]), None
-    )
+    compiler = compiler_at_hand()
     if compiler is None:
         named = os.environ.get("CXX", "c++, g++ or clang++")
         failures = [f"no C++ compiler was found ({named}) when Kilonet was installed"]
@@ -62,6 +60,11 @@ def build(*flags: str) -> bool:
     if failures:
         (BUILT / "failure.txt").write_text(failures[0] + "\n")
     return (BUILT / "portable.so").exists()
+
+
+def compiler_at_hand() -> str | None:
+    """The one that CXX names, or the first of the usual ones that is there."""
+    return next(filter(shutil.which, [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]), None)
 
 
 def compiled(compiler: str, name: str, flags: tuple[str, ...]) -> str:
