@@ -1,6 +1,6 @@
 // Raw images into the first map: gathered by row, warped where asked for, normalised, an image a lane.
 #pragma once
-#include "layers.hpp"
+#include "maps.hpp"
 
 namespace kn {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "layers.hpp"
+#include "maps.hpp"
 
 namespace kn {
 

@@ -3,46 +3,20 @@
 // A batch is cut into groups of as many images as there are lanes, the groups into shards, by its size alone. Sums over a
 // batch are those of its shards in their order: the number of threads does not change a bit of the result.
 #pragma once
-#include <atomic>
 #include <memory>
 #include <new>
-#include <thread>
 #include <variant>
 
+#include "convolution.hpp"
 #include "input.hpp"
 #include "learning.hpp"
+#include "norm.hpp"
+#include "plain.hpp"
+#include "threads.hpp"
 
 namespace kn {
 
 constexpr int kShards = 16;
-
-// Where threads wait for each other; one that has waited for some microseconds lets others use its core.
-class Barrier {
-  public:
-    explicit Barrier(int threads) : threads(threads), waiting(threads) {}
-
-    void wait() {
-        const int now = turn.load(std::memory_order_relaxed);
-        if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-            waiting.store(threads, std::memory_order_relaxed);
-            turn.store(now + 1, std::memory_order_release);
-            return;
-        }
-        for (int spins = 0; turn.load(std::memory_order_acquire) == now; ++spins)
-            if (spins > 4000) std::this_thread::yield();
-    }
-
-  private:
-    const int threads;
-    std::atomic<int> waiting, turn{0};
-};
-
-template <class F> void in_parallel(int threads, F work) {
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
-    work(0);
-    for (std::thread& other : others) other.join();
-}
 
 class AnyNet {
   public:
@@ -162,6 +136,9 @@ template <class S> class Net final : public AnyNet {
             : first(first), n(n), groups(int((n + L<S> - 1) / L<S>)), shards(std::min(groups, kShards)) {}
         int begin(int shard) const { return int(int64_t(shard) * groups / shards); }
         int size(int shard) const { return begin(shard + 1) - begin(shard); }
+        int64_t images(int shard) const {
+            return std::min<int64_t>(n, int64_t(begin(shard + 1)) * L<S>) - int64_t(begin(shard)) * L<S>;
+        }
     };
 
     // The maps of some groups: an activation in front of each layer and behind the last, and gradients by all but the first.
@@ -175,6 +152,15 @@ template <class S> class Net final : public AnyNet {
         std::vector<std::vector<S>> mean, rate;
     };
 
+    // What the shards found of a norm's channels: (shards, channels).
+    struct Sums {
+        Sums(int shards, int channels) : channels(channels) {
+            for (auto* one : {&mean, &squares, &plain, &weighted}) one->resize(size_t(shards) * size_t(channels));
+        }
+        int channels;
+        std::vector<double> mean, squares, plain, weighted;
+    };
+
     struct Work {
         explicit Work(int threads) : threads(threads), barrier(threads), own(size_t(threads)) {}
         int threads;
@@ -182,7 +168,7 @@ template <class S> class Net final : public AnyNet {
         std::vector<Space> spaces;             // a shard each where norms make shards wait, else a thread each
         std::vector<Statistics> own;           // a thread each
         std::vector<std::vector<S>> gradients; // a shard each, all parameters
-        std::vector<std::vector<double>> sums, more_sums;  // a shard each, of one norm's channels
+        std::vector<Sums> sums;                // a norm each
         std::vector<double> losses;            // a shard each
 
         double loss(const Batch& batch) const {
@@ -228,11 +214,8 @@ template <class S> class Net final : public AnyNet {
                 one.rate.emplace_back(size_t(plan[size_t(i)].c));
             }
         if (learning) {
-            size_t widest = 0;
-            for (const KnLayer& l : plan) widest = std::max(widest, size_t(l.c));
+            for (int i : norms) work.sums.emplace_back(shards, plan[size_t(i)].c);
             work.gradients.assign(size_t(shards), std::vector<S>(size_t(total)));
-            work.sums.assign(size_t(shards), std::vector<double>(widest));
-            work.more_sums = work.sums;
             work.losses.assign(size_t(shards), 0.0);
         }
         kept = std::move(made), kept_batch = batch;
@@ -354,53 +337,55 @@ template <class S> class Net final : public AnyNet {
     // Mean and variance of a norm's input over the batch, by all threads; every thread ends knowing them.
     void measure(Work& work, const Batch& batch, size_t i, int thread) {
         const Norm<S>& norm = std::get<Norm<S>>(layers[i]);
-        Statistics& own = work.own[size_t(thread)];
         const size_t index = size_t(plan[i].norm);
-        const double n = double(batch.n) * plan[i].h * plan[i].w;
+        Statistics& own = work.own[size_t(thread)];
+        Sums& sums = work.sums[index];
+        const int area = plan[i].h * plan[i].w;
         each_shard(work, batch, thread, [&](int shard, int groups) {
             Space& here = space(work, shard, thread);
-            norm.sum(maps(here, i, groups), here.valid.data(), work.sums[size_t(shard)].data());
+            const ptrdiff_t at = ptrdiff_t(shard) * sums.channels;
+            norm.moments(maps(here, i, groups), here.valid.data(), double(batch.images(shard)) * area,
+                         sums.mean.data() + at, sums.squares.data() + at);
         });
         work.barrier.wait();
-        for (int c = 0; c < plan[i].c; ++c) own.mean[index][size_t(c)] = S(over(batch, work.sums, c) / n);
-        each_shard(work, batch, thread, [&](int shard, int groups) {
-            Space& here = space(work, shard, thread);
-            norm.square_sum(maps(here, i, groups), here.valid.data(), own.mean[index].data(),
-                            work.more_sums[size_t(shard)].data());
-        });
-        work.barrier.wait();
-        for (int c = 0; c < plan[i].c; ++c) {
-            const double variance = over(batch, work.more_sums, c) / n, keep = 1 - plan[i].momentum;
-            own.rate[index][size_t(c)] = S(1 / std::sqrt(variance + plan[i].eps));
+        const double n = double(batch.n) * area, keep = 1 - plan[i].momentum;
+        for (int c = 0; c < sums.channels; ++c) {
+            double mean = 0, squares = 0;
+            for (int s = 0; s < batch.shards; ++s)
+                mean += double(batch.images(s)) / double(batch.n) * sums.mean[size_t(s * sums.channels + c)];
+            for (int s = 0; s < batch.shards; ++s) {
+                const double off = sums.mean[size_t(s * sums.channels + c)] - mean;
+                squares += sums.squares[size_t(s * sums.channels + c)] + double(batch.images(s)) * area * off * off;
+            }
+            own.mean[index][size_t(c)] = S(mean);
+            own.rate[index][size_t(c)] = S(1 / std::sqrt(squares / n + plan[i].eps));
             if (thread) continue;
-            S &mean = moments[2 * index][c], &var = moments[2 * index + 1][c];
-            mean = S(keep * mean + plan[i].momentum * own.mean[index][size_t(c)]);
-            var = S(keep * var + plan[i].momentum * variance * n / (n - 1));
+            S &kept_mean = moments[2 * index][c], &kept_var = moments[2 * index + 1][c];
+            kept_mean = S(keep * kept_mean + plan[i].momentum * mean);
+            kept_var = S(keep * kept_var + plan[i].momentum * squares / (n - 1));
         }
     }
 
     void normalise_back(Work& work, const Batch& batch, size_t i, int thread) const {
         const Norm<S>& norm = std::get<Norm<S>>(layers[i]);
-        const Statistics& own = work.own[size_t(thread)];
         const size_t index = size_t(plan[i].norm);
-        const S *mean = own.mean[index].data(), *rate = own.rate[index].data();
-        const double n = double(batch.n) * plan[i].h * plan[i].w;
-        work.barrier.wait();
+        const S *mean = work.own[size_t(thread)].mean[index].data(), *rate = work.own[size_t(thread)].rate[index].data();
+        Sums& sums = work.sums[index];
         each_shard(work, batch, thread, [&](int shard, int groups) {
-            const size_t s = size_t(shard);
-            norm.gradient_sums(maps(space(work, shard, thread), i, groups), mean, rate, work.sums[s].data(),
-                               work.more_sums[s].data());
-            for (int c = 0; c < plan[i].c; ++c) {
-                work.gradients[s][size_t(starts[size_t(plan[i].bias)] + c)] = S(work.sums[s][size_t(c)]);
-                work.gradients[s][size_t(starts[size_t(plan[i].weight)] + c)] = S(work.more_sums[s][size_t(c)]);
-            }
+            double *plain = sums.plain.data() + ptrdiff_t(shard) * sums.channels;
+            double *weighted = sums.weighted.data() + ptrdiff_t(shard) * sums.channels;
+            norm.gradient_sums(maps(space(work, shard, thread), i, groups), mean, rate, plain, weighted);
+            S* gradient = work.gradients[size_t(shard)].data();
+            std::copy_n(plain, sums.channels, gradient + starts[size_t(plan[i].bias)]);
+            std::copy_n(weighted, sums.channels, gradient + starts[size_t(plan[i].weight)]);
         });
         work.barrier.wait();
         if (i == 0) return;
+        const double n = double(batch.n) * plan[i].h * plan[i].w;
         std::vector<S> plain, weighted;
-        for (int c = 0; c < plan[i].c; ++c) {
-            plain.push_back(S(over(batch, work.sums, c) / n));
-            weighted.push_back(S(over(batch, work.more_sums, c) / n));
+        for (int c = 0; c < sums.channels; ++c) {
+            plain.push_back(S(over(batch, sums.plain, sums.channels, c) / n));
+            weighted.push_back(S(over(batch, sums.weighted, sums.channels, c) / n));
         }
         each_shard(work, batch, thread, [&](int shard, int groups) {
             Space& here = space(work, shard, thread);
@@ -409,9 +394,10 @@ template <class S> class Net final : public AnyNet {
         });
     }
 
-    static double over(const Batch& batch, const std::vector<std::vector<double>>& sums, int c) {
+    // The sum of what all shards found of a channel.
+    static double over(const Batch& batch, const std::vector<double>& found, int channels, int c) {
         double sum = 0;
-        for (int s = 0; s < batch.shards; ++s) sum += sums[size_t(s)][size_t(c)];
+        for (int s = 0; s < batch.shards; ++s) sum += found[size_t(s * channels + c)];
         return sum;
     }
 

@@ -1,0 +1,95 @@
+#pragma once
+#include "maps.hpp"
+
+namespace kn {
+
+// ReLU, pooling and flattening: nothing to learn.
+template <class S> class Plain {
+  public:
+    Plain(const KnLayer& layer, const LayerShapes& shapes) : l(layer), s(shapes) {}
+
+    void forward(const Maps<S>& m) const {
+        for (int group = 0; group < m.groups; ++group)
+            for (int c = 0; c < l.c; ++c) {
+                if (pools()) pool(m, group, c);
+                else
+                    for (int y = 0; y < l.h; ++y)
+                        for (int x = 0; x < l.w; ++x) {
+                            const V<S> value = m.x[group * s.x.size() + s.x.at(c, y, x)];
+                            m.y[group * s.y.size() + out(c, y, x)] = l.kind == KN_RELU ? positive<S>(value) : value;
+                        }
+            }
+    }
+
+    void input_gradient(const Maps<S>& m) const {
+        for (int group = 0; group < m.groups; ++group) {
+            const V<S>* input = m.x + group * s.x.size();
+            V<S>* to = m.gx + group * s.gx.size();
+            for (int c = 0; c < l.c; ++c) {
+                if (pools()) {
+                    clear(to, c);
+                    spread(m, group, c);
+                }
+                for (int y = 0; y < l.h; ++y)
+                    for (int x = 0; x < l.w; ++x) {
+                        V<S>& g = to[s.gx.at(c, y, x)];
+                        if (!pools()) g = m.gy[group * s.gy.size() + gradient_of(c, y, x)];
+                        if (s.masked || l.kind == KN_RELU) g = where_positive<S>(input[s.x.at(c, y, x)], g);
+                    }
+            }
+        }
+    }
+
+  private:
+    bool pools() const { return l.kind == KN_MAX_POOL || l.kind == KN_AVG_POOL; }
+
+    // Flattening makes a channel of each element.
+    ptrdiff_t out(int c, int y, int x) const {
+        return l.kind == KN_FLATTEN ? s.y.at((c * l.h + y) * l.w + x, 0, 0) : s.y.at(c, y, x);
+    }
+    ptrdiff_t gradient_of(int c, int y, int x) const {
+        return l.kind == KN_FLATTEN ? s.gy.at((c * l.h + y) * l.w + x, 0, 0) : s.gy.at(c, y, x);
+    }
+
+    void pool(const Maps<S>& m, int group, int c) const {
+        const bool mean = l.kind == KN_AVG_POOL;
+        for (int y = 0; y < l.oh; ++y)
+            for (int x = 0; x < l.ow; ++x) {
+                const V<S>* window = m.x + group * s.x.size() + s.x.at(c, y * l.sh, x * l.sw);
+                V<S> value = mean ? V<S>{} : window[0];
+                for (int ky = 0; ky < l.kh; ++ky, window += s.x.width())
+                    for (int kx = 0; kx < l.kw; ++kx)
+                        value = mean ? value + window[kx] : (window[kx] > value ? window[kx] : value);
+                if (mean) value = value / S(l.kh * l.kw);
+                m.y[group * s.y.size() + s.y.at(c, y, x)] = value;
+            }
+    }
+
+    // The gradient of a mean goes to all, that of a maximum to the first place that has it.
+    void spread(const Maps<S>& m, int group, int c) const {
+        const bool mean = l.kind == KN_AVG_POOL;
+        for (int y = 0; y < l.oh; ++y)
+            for (int x = 0; x < l.ow; ++x) {
+                const V<S>* window = m.x + group * s.x.size() + s.x.at(c, y * l.sh, x * l.sw);
+                V<S>* to = m.gx + group * s.gx.size() + s.gx.at(c, y * l.sh, x * l.sw);
+                V<S> g = m.gy[group * s.gy.size() + s.gy.at(c, y, x)];
+                if (mean) g = g / S(l.kh * l.kw);
+                const V<S> top = m.y[group * s.y.size() + s.y.at(c, y, x)];
+                for (int ky = 0; ky < l.kh; ++ky, window += s.x.width(), to += s.gx.width())
+                    for (int kx = 0; kx < l.kw; ++kx) {
+                        const auto here = window[kx] == top;
+                        to[kx] += mean ? g : (here ? g : V<S>{});
+                        if (!mean) g = here ? V<S>{} : g;
+                    }
+            }
+    }
+
+    void clear(V<S>* to, int c) const {
+        for (int y = 0; y < l.h; ++y) std::fill_n(to + s.gx.at(c, y, 0), l.w, V<S>{});
+    }
+
+    KnLayer l;
+    LayerShapes s;
+};
+
+}  // namespace kn
