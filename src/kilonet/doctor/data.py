@@ -35,15 +35,8 @@ def examine(data: ImageSet, splits: Splits | None = None) -> list[Finding]:
         What was found, the gravest first within each kind; nothing for clean data.
     """
     parts = _own_parts(data)
-    full = []
-    found = classes.absent(data)
-    for part in parts:
-        empty = {"constant": contents.constant(part), "blank": contents.blank(part)}
-        found += contents.examine(part, empty)
-        if (rest := _without(part, empty["constant"] | empty["blank"])) is not None:
-            full.append(rest)
-    for part in full:
-        found += copies.duplicates(part, part.prints, part.data.labels)
+    inside, full = _each_by_itself(parts)
+    found = classes.absent(data) + inside
     for first, second in combinations(full, 2):
         found += copies.conflicting_between(first, second)
     pixels = _across(full, known=True)
@@ -69,6 +62,18 @@ def examine_briefly(splits: Splits) -> list[Finding]:
     are judged by a sample of each other part; empty and repeated images are looked for among all.
     """
     parts = [Part(_NAMES[name], data) for name, data in splits.parts().items() if name != "test"]
+    found, full = _each_by_itself(parts)
+    for first, second in combinations(full, 2):
+        found += copies.shared(first, first.prints, second, second.prints) + copies.conflicting_between(first, second)
+    if splits.test is not None:
+        found += _test_by_hashes(splits.test, full)
+    found += _pixels([part.sample(_SAMPLE) for part in full], known=True)
+    found += classes.missing(parts, np.arange(len(splits.train.classes)))
+    return found + [finding for part in parts for finding in classes.imbalance(part)]
+
+
+def _each_by_itself(parts: Sequence[Part]) -> tuple[list[Finding], list[Part]]:
+    """What concerns images that hold nothing or come twice in their part; and the parts without empty images."""
     found: list[Finding] = []
     full = []
     for part in parts:
@@ -78,13 +83,7 @@ def examine_briefly(splits: Splits) -> list[Finding]:
             full.append(rest)
     for part in full:
         found += copies.duplicates(part, part.prints, part.data.labels)
-    for first, second in combinations(full, 2):
-        found += copies.shared(first, first.prints, second, second.prints) + copies.conflicting_between(first, second)
-    if splits.test is not None:
-        found += _test_by_hashes(splits.test, full)
-    found += _pixels([part.sample(_SAMPLE) for part in full], known=True)
-    found += classes.missing(parts, np.arange(len(splits.train.classes)))
-    return found + [finding for part in parts for finding in classes.imbalance(part)]
+    return found, full
 
 
 def _own_parts(data: ImageSet) -> list[Part]:
