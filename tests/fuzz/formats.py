@@ -182,6 +182,8 @@ _CHUNKS = (
 def mutated_png(draw: Draw, data: bytes) -> bytes:
     """A PNG with chunks damaged, dropped, doubled, moved or put in, their checksums right; else damaged bytes."""
     chunks = _chunks(data)
+    if not chunks:
+        return bytes(draw(mutated(data)))
     for _ in range(number(draw, 1, 3)):
         at = number(draw, 0, len(chunks) - 1)
         kind, content = chunks[at]
@@ -221,7 +223,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     found, at = [], 8
-    while at < len(data):
+    while at + 8 <= len(data):
         size = struct.unpack(">I", data[at : at + 4])[0]
         found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
         at += 12 + size

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz import series
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuzz import formats, seeds, series
 from fuzz.readers import READERS
 
 INPUTS = 1500
@@ -16,3 +19,9 @@ def test_no_damaged_file_does_harm(tmp_path: Path) -> None:
     tallies = series.run(counts, INPUTS, tmp_path)
     assert [failure for tally in tallies.values() for failure in tally.failures] == []
     assert {name: tally.inputs for name, tally in tallies.items()} == counts
+
+
+@settings(max_examples=200)
+@given(st.data(), st.integers(0, 200))
+def test_a_png_that_is_damaged_already_can_be_damaged_again(data: st.DataObject, length: int) -> None:
+    assert isinstance(data.draw(formats.mutated_png(seeds.pictures()["grey.png"][:length])), bytes)
