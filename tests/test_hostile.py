@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from fuzz.guard import frugal
 from kilonet import checkpoint, config, files
-from kilonet.errors import ConfigError, RunError
+from kilonet.errors import ConfigError, DataError, RunError
+from kilonet.sources import npyfile
 
 DESCRIPTION: dict[str, Any] = {
     "model": "linear", "zoo": True, "raw": False, "shape": [1, 2, 2], "classes": ["a", "b"], "preparation": "resize",
@@ -42,3 +44,16 @@ def test_a_number_too_long_to_read_is_no_toml(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("seeds = " + "9" * 5000)
     with pytest.raises(ConfigError, match="is not TOML"):
         config.read_toml(tmp_path / "config.toml")
+
+
+def test_a_whole_number_too_large_for_a_float_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("save_every = 1" + "0" * 400)
+    with pytest.raises(ConfigError, match="expected a number"):
+        config.read_toml(tmp_path / "config.toml")
+
+
+def test_a_long_broken_header_is_refused_at_once(tmp_path: Path) -> None:
+    header = b"{'descr': '<u8', 'f" + b"\n(" * 3000
+    (tmp_path / "some.npy").write_bytes(b"\x93NUMPY\x02\0" + len(header).to_bytes(4, "little") + header)
+    with frugal(seconds=0.5), pytest.raises(DataError):
+        npyfile.read(tmp_path / "some.npy")

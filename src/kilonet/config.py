@@ -248,13 +248,18 @@ def _from_table(cls: type[T], table: dict[str, Any], what: str) -> T:
     return cls(**table)
 
 
+_MOST = 10**300
+"""Whole numbers beyond this are no floats."""
+
+
 def _fits(value: object, hint: Any) -> bool:
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MOST
+        return whole or isinstance(value, float)
     return isinstance(value, hint) and not (isinstance(value, bool) and hint is int)
 
 

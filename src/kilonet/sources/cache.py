@@ -111,5 +111,6 @@ def _is_sound(meta: dict[str, Any]) -> bool:
     classes, notes, test_from = meta["classes"], meta["notes"], meta["test_from"]
     known = meta["preparation"] in get_args(Preparation) and (test_from is None or type(test_from) is int)
     lists = isinstance(classes, list) and isinstance(notes, list)
-    texts = all(isinstance(text, str) and text.isprintable() for text in (meta["origin"], *classes, *notes))
-    return known and lists and texts and len(set(classes)) == len(classes) and "" not in classes
+    words = (meta["origin"], *classes, *notes)
+    texts = all(isinstance(text, str) and text.isprintable() and text for text in words)
+    return known and lists and texts and len(set(classes)) == len(classes)
