@@ -215,7 +215,7 @@ def logits(model: Classifier, data: Resident, batch_size: int) -> Tensor:
     return Net(model).logits(data.images)
 
 
-def why_not(model: Classifier, optimizer: Optimizer | None = None) -> str | None:
+def why_not(model: Classifier) -> str | None:
     """Why a model can't be trained here, or None if it can."""
     try:
         library()
@@ -224,8 +224,6 @@ def why_not(model: Classifier, optimizer: Optimizer | None = None) -> str | None
         return error.message
     except UnsupportedError as error:
         return f"the native engine has no {error}"
-    if optimizer is not None and type(optimizer) not in (Adam, Sgd):
-        return f"the native engine has no {type(optimizer).__name__}"
     return None
 
 

@@ -51,6 +51,5 @@ KN_API int kn_gradients(void* net, const KnImages* images, double smoothing, voi
                  int threads);
 KN_API int kn_logits(void* net, const KnImages* images, void* logits, int threads);
 KN_API void kn_free(void* net);
-KN_API int kn_lanes(int is_double);
 KN_API int kn_supports(const char* feature);
 }

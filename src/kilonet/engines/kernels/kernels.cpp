@@ -50,8 +50,6 @@ int kn_logits(void* net, const KnImages* images, void* logits, int threads) {
 
 void kn_free(void* net) { delete static_cast<AnyNet*>(net); }
 
-int kn_lanes(int is_double) { return is_double ? L<double> : L<float>; }
-
 int kn_supports(const char* feature) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
