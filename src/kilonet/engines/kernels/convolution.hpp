@@ -102,8 +102,7 @@ template <class S> class Convolution {
     void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
         if (l.h * l.w * l.kh * l.kw == 1 && l.ph + l.pw == 0) dense_gradient(m, gradient);
         else map_gradient(m, gradient);
-        if (bias)
-            for (int c = 0; c < l.oc; ++c) bias[c] = sum(m, c);
+        if (bias) bias_gradient(m, bias);
     }
 
   private:
@@ -163,10 +162,10 @@ template <class S> class Convolution {
                     for (const Tile& some : taps) {
                         job.x = m.x + c * s.x.plane() + ptrdiff_t(from * l.sh + ky) * s.x.width() + some.first;
                         run(job, some.count, channels.count);
-                        for (int t = 0; t < some.count; ++t)
-                            for (int o = 0; o < channels.count; ++o)
-                                gradient[weight_place(channels.first + o, c, ky, some.first + t)] =
-                                    sums[t * channels.count + o];
+                        S* to = gradient + weight_place(channels.first, c, ky, some.first);
+                        for (int o = 0; o < channels.count; ++o)
+                            for (int t = 0; t < some.count; ++t)
+                                to[o * l.out_stride + t * l.in_stride] = sums[t * channels.count + o];
                     }
                 }
     }
@@ -187,12 +186,17 @@ template <class S> class Convolution {
             }
     }
 
-    S sum(const Maps<S>& m, int channel) const {
-        V<S> total{};
-        for (int group = 0; group < m.groups; ++group)
-            for (int y = 0; y < l.oh; ++y)
-                for (int x = 0; x < l.ow; ++x) total += m.gy[group * s.gy.size() + s.gy.at(channel, y, x)];
-        return S(lane_sum<S>(total));
+    // A bias is the weight of an input that is always one.
+    void bias_gradient(const Maps<S>& m, S* gradient) const {
+        const V<S> one = splat<S>(1);
+        Outer<S> job{};
+        job.x = &one;
+        job.g_group = s.gy.size(), job.g_row = s.gy.width(), job.g_plane = s.gy.plane();
+        job.groups = m.groups, job.rows = l.oh, job.columns = l.ow;
+        for (const Tile& channels : outer_outputs) {
+            job.g = m.gy + s.gy.at(channels.first, 0, 0), job.sums = gradient + channels.first;
+            run(job, 1, channels.count);
+        }
     }
 
     KnLayer l;

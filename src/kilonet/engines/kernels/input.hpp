@@ -32,15 +32,20 @@ template <class S> class Input {
         to[place] = (value - mean[size_t(c)]) * rate[size_t(c)];
     }
 
+    // Four pixels of each image make a word; words are transposed, so that a vector has the same pixels of all images.
     void copy(const KnImages& images, int64_t first, int count, V<S>* to) const {
+        constexpr int block = 4 * L<S>;
         const int pixels = shape.c * shape.h * shape.w;
-        for (int from = 0; from < pixels; from += 16) {
-            const int some = std::min(16, pixels - from);
-            Row rows[16] = {};
+        const uint8_t* from[L<S>];
+        for (int lane = 0; lane < count; ++lane) from[lane] = image(images, first + lane);
+        for (int begin = 0; begin < pixels; begin += block) {
+            const int some = std::min(block, pixels - begin);
+            typename Simd<S>::Words words[L<S>] = {};
             for (int lane = 0; lane < count; ++lane)
-                std::memcpy(&rows[lane], image(images, first + lane) + from, size_t(some));
-            transpose(rows);
-            for (int i = 0; i < some; ++i) put(to, from + i, widen<S>(rows[i]));
+                if (some == block) std::memcpy(&words[lane], from[lane] + begin, block);
+                else std::memcpy(&words[lane], from[lane] + begin, size_t(some));
+            transpose(words);
+            for (int i = 0; i < some; ++i) put(to, begin + i, byte_of<S>(words[i / 4], i % 4));
         }
     }
 

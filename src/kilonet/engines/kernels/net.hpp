@@ -70,8 +70,7 @@ template <class S> class Net final : public AnyNet {
         Work& work = prepare(std::min(batch, images.n), threads, true);
         int64_t done = 0;
         in_parallel(work.threads, [&](int thread) {
-            pack(work, thread, true);
-            work.barrier.wait();
+            pack(work.own[size_t(thread)], true);
             for (int64_t step = 0; step < steps; ++step) {
                 const Batch some(step * batch, std::min(batch, images.n - step * batch));
                 learn(work, images, some, smoothing, thread);
@@ -86,8 +85,7 @@ template <class S> class Net final : public AnyNet {
                 if (thread == 0) losses[step] = loss, done = step + 1;
                 work.barrier.wait();
                 if (!std::isfinite(loss)) break;
-                pack(work, thread, true);
-                work.barrier.wait();
+                pack(work.own[size_t(thread)], true);
             }
         });
         return done;
@@ -97,8 +95,7 @@ template <class S> class Net final : public AnyNet {
         Work& work = prepare(images.n, threads, true);
         const Batch whole(0, images.n);
         in_parallel(work.threads, [&](int thread) {
-            pack(work, thread, true);
-            work.barrier.wait();
+            pack(work.own[size_t(thread)], true);
             learn(work, images, whole, smoothing, thread);
             work.barrier.wait();
             each_slice(work, thread, whole.shards, [&](int i, int64_t from, int64_t n, const S* gradient) {
@@ -112,14 +109,14 @@ template <class S> class Net final : public AnyNet {
         const int64_t groups = (images.n + L<S> - 1) / L<S>;
         Work& work = prepare(L<S>, int(std::min<int64_t>(threads, groups)), false);
         in_parallel(work.threads, [&](int thread) {
-            pack(work, thread, false);
-            work.barrier.wait();
-            use_running(work.own[size_t(thread)]);
+            Own& own = work.own[size_t(thread)];
+            pack(own, false);
+            use_running(own);
             Space& space = work.spaces[size_t(thread)];
             for (int64_t group = thread; group < groups; group += work.threads) {
                 const int count = int(std::min<int64_t>(L<S>, images.n - group * L<S>));
                 input.load(images, group * L<S>, count, space.maps[0].get());
-                for (size_t i = 0; i < layers.size(); ++i) forward(work, space, i, 1, thread);
+                for (size_t i = 0; i < layers.size(); ++i) forward(own, space, i, 1);
                 S* to = static_cast<S*>(logits) + group * L<S> * classes;
                 for (int lane = 0; lane < count; ++lane)
                     for (int k = 0; k < classes; ++k) to[lane * classes + k] = space.maps.back()[k][lane];
@@ -147,8 +144,10 @@ template <class S> class Net final : public AnyNet {
         std::vector<V<S>> valid;  // 1 for each lane of each group that holds an image
     };
 
-    // Mean and 1 / standard deviation of each norm's channels, as a thread knows them.
-    struct Statistics {
+    // What a thread has to itself: the layers with the weights as the kernels read them, and mean and 1 / standard
+    // deviation of each norm's channels.
+    struct Own {
+        std::vector<Layer> layers;
         std::vector<std::vector<S>> mean, rate;
     };
 
@@ -166,7 +165,7 @@ template <class S> class Net final : public AnyNet {
         int threads;
         Barrier barrier;
         std::vector<Space> spaces;             // a shard each where norms make shards wait, else a thread each
-        std::vector<Statistics> own;           // a thread each
+        std::vector<Own> own;                  // a thread each
         std::vector<std::vector<S>> gradients; // a shard each, all parameters
         std::vector<Sums> sums;                // a norm each
         std::vector<double> losses;            // a shard each
@@ -208,11 +207,13 @@ template <class S> class Net final : public AnyNet {
             space.valid.resize(size_t(groups));
             work.spaces.push_back(std::move(space));
         }
-        for (Statistics& one : work.own)
+        for (Own& one : work.own) {
+            one.layers = layers;
             for (int i : norms) {
                 one.mean.emplace_back(size_t(plan[size_t(i)].c));
                 one.rate.emplace_back(size_t(plan[size_t(i)].c));
             }
+        }
         if (learning) {
             for (int i : norms) work.sums.emplace_back(shards, plan[size_t(i)].c);
             work.gradients.assign(size_t(shards), std::vector<S>(size_t(total)));
@@ -222,10 +223,9 @@ template <class S> class Net final : public AnyNet {
         return *kept;
     }
 
-    // The weights as the kernels read them, each layer's by one thread.
-    void pack(Work& work, int thread, bool learning) {
+    void pack(Own& own, bool learning) const {
         for (size_t i = 0; i < layers.size(); ++i)
-            if (auto* layer = std::get_if<Convolution<S>>(&layers[i]); layer && int(i) % work.threads == thread)
+            if (auto* layer = std::get_if<Convolution<S>>(&own.layers[i]))
                 layer->pack(values[size_t(plan[i].weight)], learning && i > 0);
     }
 
@@ -237,22 +237,20 @@ template <class S> class Net final : public AnyNet {
 
     const S* parameter(int index) const { return index < 0 ? nullptr : values[size_t(index)]; }
 
-    void forward(Work& work, Space& space, size_t i, int groups, int thread) const {
+    void forward(const Own& own, Space& space, size_t i, int groups) const {
         const Maps<S> m = maps(space, i, groups);
-        if (auto* conv = std::get_if<Convolution<S>>(&layers[i])) conv->forward(m, parameter(plan[i].bias));
+        if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) conv->forward(m, parameter(plan[i].bias));
         else if (auto* plain = std::get_if<Plain<S>>(&layers[i])) plain->forward(m);
         else {
             const size_t norm = size_t(plan[i].norm);
-            const Statistics& own = work.own[size_t(thread)];
             std::get<Norm<S>>(layers[i]).forward(m, own.mean[norm].data(), own.rate[norm].data(),
                                                  parameter(plan[i].weight), parameter(plan[i].bias));
         }
     }
 
-    void backward(Work& work, Space& space, size_t i, int groups, int shard) const {
+    void backward(const Own& own, Space& space, size_t i, int groups, S* gradient) const {
         const Maps<S> m = maps(space, i, groups);
-        if (auto* conv = std::get_if<Convolution<S>>(&layers[i])) {
-            S* gradient = work.gradients[size_t(shard)].data();
+        if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) {
             S* bias = plan[i].bias < 0 ? nullptr : gradient + starts[size_t(plan[i].bias)];
             conv->weight_gradient(m, gradient + starts[size_t(plan[i].weight)], bias);
             if (i) conv->input_gradient(m);
@@ -274,14 +272,15 @@ template <class S> class Net final : public AnyNet {
     // The gradient of a batch, shard by shard; norms divide the layers, since they need all shards at once.
     void learn(Work& work, const KnImages& images, const Batch& batch, double smoothing, int thread) {
         const size_t n = layers.size(), stops = norms.size();
+        const Own& own = work.own[size_t(thread)];
         const size_t first_stop = stops ? size_t(norms[0]) : n;
         each_shard(work, batch, thread, [&](int shard, int groups) {
             Space& here = space(work, shard, thread);
             load(images, batch, shard, here);
-            for (size_t i = 0; i < first_stop; ++i) forward(work, here, i, groups, thread);
+            for (size_t i = 0; i < first_stop; ++i) forward(own, here, i, groups);
             if (!stops) {
                 cost(work, images, batch, shard, here, smoothing);
-                for (size_t i = n; i-- > 0;) backward(work, here, i, groups, shard);
+                for (size_t i = n; i-- > 0;) backward(own, here, i, groups, work.gradients[size_t(shard)].data());
             }
         });
         for (size_t stop = 0; stop < stops; ++stop) {
@@ -289,10 +288,10 @@ template <class S> class Net final : public AnyNet {
             const size_t end = stop + 1 < stops ? size_t(norms[stop + 1]) : n;
             each_shard(work, batch, thread, [&](int shard, int groups) {
                 Space& here = space(work, shard, thread);
-                for (size_t i = size_t(norms[stop]); i < end; ++i) forward(work, here, i, groups, thread);
+                for (size_t i = size_t(norms[stop]); i < end; ++i) forward(own, here, i, groups);
                 if (end == n) {
                     cost(work, images, batch, shard, here, smoothing);
-                    for (size_t i = n; i-- > size_t(norms[stop]) + 1;) backward(work, here, i, groups, shard);
+                    for (size_t i = n; i-- > size_t(norms[stop]) + 1;) backward(own, here, i, groups, work.gradients[size_t(shard)].data());
                 }
             });
         }
@@ -301,7 +300,7 @@ template <class S> class Net final : public AnyNet {
             const size_t begin = stop ? size_t(norms[stop - 1]) + 1 : 0;
             each_shard(work, batch, thread, [&](int shard, int groups) {
                 Space& here = space(work, shard, thread);
-                for (size_t i = size_t(norms[stop]); i-- > begin;) backward(work, here, i, groups, shard);
+                for (size_t i = size_t(norms[stop]); i-- > begin;) backward(own, here, i, groups, work.gradients[size_t(shard)].data());
             });
         }
     }
@@ -338,7 +337,7 @@ template <class S> class Net final : public AnyNet {
     void measure(Work& work, const Batch& batch, size_t i, int thread) {
         const Norm<S>& norm = std::get<Norm<S>>(layers[i]);
         const size_t index = size_t(plan[i].norm);
-        Statistics& own = work.own[size_t(thread)];
+        Own& own = work.own[size_t(thread)];
         Sums& sums = work.sums[index];
         const int area = plan[i].h * plan[i].w;
         each_shard(work, batch, thread, [&](int shard, int groups) {
@@ -402,7 +401,7 @@ template <class S> class Net final : public AnyNet {
     }
 
     // What a net in use normalises with.
-    void use_running(Statistics& own) const {
+    void use_running(Own& own) const {
         for (size_t norm = 0; norm < norms.size(); ++norm) {
             const KnLayer& l = plan[size_t(norms[norm])];
             for (int c = 0; c < l.c; ++c) {

@@ -19,13 +19,22 @@ constexpr int kBytes = 16, kRegisters = 16;
 template <class S> struct Simd {
     static constexpr int lanes = kBytes / sizeof(S);
     typedef S V __attribute__((vector_size(kBytes)));
-    typedef uint8_t Bytes __attribute__((vector_size(lanes)));
+    typedef int32_t Words __attribute__((vector_size(lanes * 4)));
 };
 
 template <class S> using V = typename Simd<S>::V;
 template <class S> constexpr int L = Simd<S>::lanes;
 
 template <class S> inline V<S> splat(S value) { return value - V<S>{}; }
+
+// Keeps a value in a register: without it, the compiler reads it from memory at each use.
+template <class T> inline void hold(T& value) {
+#if defined(__x86_64__)
+    asm("" : "+v"(value));
+#elif defined(__aarch64__)
+    asm("" : "+w"(value));
+#endif
+}
 
 template <class S> inline V<S> positive(V<S> x) { return x > 0 ? x : V<S>{}; }
 
@@ -87,13 +96,9 @@ template <class T, int N, int D = N / 2> inline void transpose(T (&rows)[N]) {
     }
 }
 
-typedef uint8_t Row __attribute__((vector_size(16)));
-
-// A vector from its lanes' bytes, the first of a row.
-template <class S> inline V<S> widen(const Row& row) {
-    typename Simd<S>::Bytes bytes;
-    std::memcpy(&bytes, &row, sizeof bytes);
-    return __builtin_convertvector(bytes, V<S>);
+// One of the four bytes of each lane's word.
+template <class S> inline V<S> byte_of(typename Simd<S>::Words words, int which) {
+    return __builtin_convertvector((words >> (8 * which)) & 255, V<S>);
 }
 
 }  // namespace kn

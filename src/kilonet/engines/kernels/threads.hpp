@@ -19,7 +19,7 @@ class Barrier {
             return;
         }
         for (int spins = 0; turn.load(std::memory_order_acquire) == now; ++spins)
-            if (spins > 4000) std::this_thread::yield();
+            if (spins > 40000) std::this_thread::yield();
     }
 
   private:

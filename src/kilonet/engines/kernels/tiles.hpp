@@ -99,14 +99,15 @@ template <class S, int T, int C> void outer(const Outer<S>& job) {
             const V<S>* x = job.x + group * job.x_group + row * job.x_row;
             const V<S>* g = job.g + group * job.g_group + row * job.g_row;
             for (int column = 0; column < job.columns; ++column, ++g, x += step) {
-                V<S> gradient[C];
+                V<S> value[T];
 #pragma GCC unroll 16
-                for (int c = 0; c < C; ++c) gradient[c] = g[c * plane];
+                for (int t = 0; t < T; ++t) value[t] = x[t];
 #pragma GCC unroll 16
-                for (int t = 0; t < T; ++t) {
-                    const V<S> value = x[t];
+                for (int c = 0; c < C; ++c) {
+                    V<S> gradient = g[c * plane];
+                    hold(gradient);
 #pragma GCC unroll 16
-                    for (int c = 0; c < C; ++c) sum[t * C + c] += value * gradient[c];
+                    for (int t = 0; t < T; ++t) sum[t * C + c] += value[t] * gradient;
                 }
             }
         }
