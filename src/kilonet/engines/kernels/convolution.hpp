@@ -42,17 +42,6 @@ template <class S> class Convolution {
         inputs = tiles(l.c, kSums / widest);
     }
 
-    // The frame that the gradient of a convolution's output needs.
-    static int frame(int size, int out, int kernel, int stride, int padding) {
-        int need = 0;
-        for (int i = 0; i < size; ++i)
-            for (int k = (i + padding) % stride; k < kernel; k += stride) {
-                const int o = (i + padding - k) / stride;
-                need = std::max({need, -o, o - (out - 1)});
-            }
-        return need;
-    }
-
     void pack(const S* weights, bool backward_too) {
         forward_taps.pack(weights, outputs, l.out_stride);
         if (backward_too)
@@ -69,7 +58,7 @@ template <class S> class Convolution {
                     choose(job, forward_taps, channels, from, to, l.c * l.kw);
                     job.bias = bias ? bias + channels.first : nullptr;
                     for (const Tile& xs : columns) {
-                        job.x = m.x + group * s.x.size() + ptrdiff_t(y) * l.sh * s.x.width() + xs.first * l.sw;
+                        job.x = m.x + group * s.x.size() + s.x.at(0, top, xs.first * l.sw - l.pw);
                         job.out = m.y + group * s.y.size() + s.y.at(channels.first, y, xs.first);
                         run(job, xs.count, channels.count);
                     }
@@ -79,7 +68,7 @@ template <class S> class Convolution {
 
     void input_gradient(const Maps<S>& m) const {
         Correlation<S> job{};
-        job.x_step = 1, job.step = l.sw, job.plane = s.gx.plane(), job.mask_plane = s.x.plane();
+        job.x_step = 1, job.step = l.sw, job.plane = s.x.plane(), job.mask_plane = s.x.plane();
         for (int group = 0; group < m.groups; ++group)
             for (const Class& one : classes)
                 for (int i = 0; i < one.rows; ++i) {
@@ -89,8 +78,8 @@ template <class S> class Convolution {
                         choose(job, one.taps, channels, from, to, l.oc * one.width);
                         for (const Tile& xs : one.columns) {
                             const int x = one.x + xs.first * l.sw;
-                            job.x = m.gy + group * s.gy.size() + s.gy.at(0, bottom, one.ox + xs.first);
-                            job.out = m.gx + group * s.gx.size() + s.gx.at(channels.first, y, x);
+                            job.x = m.gy + group * s.y.size() + s.y.at(0, bottom, one.ox + xs.first);
+                            job.out = m.gx + group * s.x.size() + s.x.at(channels.first, y, x);
                             if (s.masked) job.mask = m.x + group * s.x.size() + s.x.at(channels.first, y, x);
                             run(job, xs.count, channels.count);
                         }
@@ -124,7 +113,7 @@ template <class S> class Convolution {
         for (int ky = ry; ky < l.kh; ky += l.sh)
             for (int o = 0; o < l.oc; ++o)
                 for (int kx = rx; kx < l.kw; kx += l.sw)
-                    one.taps.add(o * s.gy.plane() - ptrdiff_t(ky / l.sh) * s.gy.width() - kx / l.sw,
+                    one.taps.add(o * s.y.plane() - ptrdiff_t(ky / l.sh) * s.y.width() - kx / l.sw,
                                  weight_place(o, 0, ky, kx));
         classes.push_back(std::move(one));
     }
@@ -149,7 +138,7 @@ template <class S> class Convolution {
         S sums[kTaps * kOuterChannels];
         Outer<S> job{};
         job.x_group = s.x.size(), job.x_row = ptrdiff_t(l.sh) * s.x.width(), job.x_step = l.sw;
-        job.g_group = s.gy.size(), job.g_row = s.gy.width(), job.g_plane = s.gy.plane();
+        job.g_group = s.y.size(), job.g_row = s.y.width(), job.g_plane = s.y.plane();
         job.groups = m.groups, job.columns = l.ow, job.sums = sums;
         for (const Tile& channels : outer_outputs)
             for (int c = 0; c < l.c; ++c)
@@ -158,9 +147,9 @@ template <class S> class Convolution {
                     const int from = std::max(0, (l.ph - ky + l.sh - 1) / l.sh);
                     const int to = std::min(l.oh, (l.h - 1 + l.ph - ky) / l.sh + 1);
                     job.rows = l.h - 1 + l.ph < ky ? 0 : std::max(0, to - from);
-                    job.g = m.gy + s.gy.at(channels.first, from, 0);
+                    job.g = m.gy + s.y.at(channels.first, from, 0);
                     for (const Tile& some : taps) {
-                        job.x = m.x + c * s.x.plane() + ptrdiff_t(from * l.sh + ky) * s.x.width() + some.first;
+                        job.x = m.x + s.x.at(c, from * l.sh - l.ph + ky, some.first - l.pw);
                         run(job, some.count, channels.count);
                         S* to = gradient + weight_place(channels.first, c, ky, some.first);
                         for (int o = 0; o < channels.count; ++o)
@@ -179,7 +168,7 @@ template <class S> class Convolution {
                 std::fill_n(sums, channels.count, V<S>{});
                 for (int group = 0; group < m.groups; ++group)
                     run_dense<S>(m.x + group * s.x.size() + from, some,
-                                 m.gy + group * s.gy.size() + s.gy.at(channels.first, 0, 0), s.gy.plane(),
+                                 m.gy + group * s.y.size() + s.y.at(channels.first, 0, 0), s.y.plane(),
                                  channels.count, sums);
                 for (int o = 0; o < channels.count; ++o)
                     for (int i = 0; i < some; ++i) gradient[weight_place(channels.first + o, from + i, 0, 0)] = sums[o][i];
@@ -191,10 +180,10 @@ template <class S> class Convolution {
         const V<S> one = splat<S>(1);
         Outer<S> job{};
         job.x = &one;
-        job.g_group = s.gy.size(), job.g_row = s.gy.width(), job.g_plane = s.gy.plane();
+        job.g_group = s.y.size(), job.g_row = s.y.width(), job.g_plane = s.y.plane();
         job.groups = m.groups, job.rows = l.oh, job.columns = l.ow;
         for (const Tile& channels : outer_outputs) {
-            job.g = m.gy + s.gy.at(channels.first, 0, 0), job.sums = gradient + channels.first;
+            job.g = m.gy + s.y.at(channels.first, 0, 0), job.sums = gradient + channels.first;
             run(job, 1, channels.count);
         }
     }

@@ -1,7 +1,7 @@
 // How the maps of a net lie in memory. A group is as many images as a vector has lanes.
 //
-// An activation lies as [channel][y][x][lane], with a frame of zeros as wide as the layer that reads it needs; a gradient
-// likewise, with the frame that its convolution's way back needs. Frames are zero from the beginning and never written.
+// An activation lies as [channel][y][x][lane], with a frame of zeros as wide as the layers before and behind it need; the
+// gradient by it lies likewise, and in its place where it can. Frames are zero from the beginning and never written.
 // Who writes a gradient also applies the derivative of the ReLU that is part of the layer before.
 #pragma once
 #include <algorithm>
@@ -28,13 +28,37 @@ template <class S> struct Maps {
     const V<S>* x;
     V<S>* y;
     const V<S>* gy;
-    V<S>* gx;     // null for the first layer
+    V<S>* gx;     // null for the first layer; x itself where the layer needs none of x any more once it writes
     int groups;
 };
 
 struct LayerShapes {
-    Shape x, y, gy, gx;
+    Shape x, y;
     bool masked;  // the layer before ends in a ReLU: gx stands only where x is above zero
 };
+
+// How far beyond the output of a convolution its way back reads, for a map of one dimension.
+inline int reach(int size, int out, int kernel, int stride, int padding) {
+    int need = 0;
+    for (int i = 0; i < size; ++i)
+        for (int k = (i + padding) % stride; k < kernel; k += stride) {
+            const int o = (i + padding - k) / stride;
+            need = std::max({need, -o, o - (out - 1)});
+        }
+    return need;
+}
+
+// The map in front of each layer and the one behind the last.
+inline std::vector<Shape> lay_out(const std::vector<KnLayer>& plan) {
+    std::vector<Shape> maps{{plan[0].c, plan[0].h, plan[0].w, 0, 0}};
+    for (size_t i = 0; i < plan.size(); ++i) {
+        const KnLayer& l = plan[i];
+        maps.back().py = std::max(maps.back().py, l.ph), maps.back().px = std::max(maps.back().px, l.pw);
+        const bool goes_back = i && l.kind == KN_CONV;
+        maps.push_back({l.oc, l.oh, l.ow, goes_back ? reach(l.h, l.oh, l.kh, l.sh, l.ph) : 0,
+                        goes_back ? reach(l.w, l.ow, l.kw, l.sw, l.pw) : 0});
+    }
+    return maps;
+}
 
 }  // namespace kn

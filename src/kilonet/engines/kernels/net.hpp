@@ -3,8 +3,6 @@
 // A batch is cut into groups of as many images as there are lanes, the groups into shards, by its size alone. Sums over a
 // batch are those of its shards in their order: the number of threads does not change a bit of the result.
 #pragma once
-#include <memory>
-#include <new>
 #include <variant>
 
 #include "convolution.hpp"
@@ -12,11 +10,9 @@
 #include "learning.hpp"
 #include "norm.hpp"
 #include "plain.hpp"
-#include "threads.hpp"
+#include "work.hpp"
 
 namespace kn {
-
-constexpr int kShards = 16;
 
 class AnyNet {
   public:
@@ -29,33 +25,25 @@ class AnyNet {
 
 template <class S> class Net final : public AnyNet {
     using Layer = std::variant<Convolution<S>, Norm<S>, Plain<S>>;
-    struct Free {
-        void operator()(V<S>* p) const { ::operator delete[](p, std::align_val_t(64)); }
-    };
-    using Map = std::unique_ptr<V<S>[], Free>;
+    using Batch = kn::Batch<S>;
+    using Space = kn::Space<S>;
+    using Own = kn::Own<S, Layer>;
+    using Work = kn::Work<S, Layer>;
 
   public:
     Net(const KnLayer* given, int count, void* const* parameters, const int64_t* sizes, int n_parameters,
         void* const* running, int n_norms, const double* mean, const double* std, Shape image)
-        : plan(given, given + count), sizes(sizes, sizes + n_parameters),
-          input(framed(image, plan[0]), {mean, mean + image.c}, {std, std + image.c}) {
+        : plan(given, given + count), maps(lay_out(plan)), sizes(sizes, sizes + n_parameters),
+          input({image.c, image.h, image.w, maps[0].py, maps[0].px}, {mean, mean + image.c}, {std, std + image.c}) {
         for (int i = 0; i < n_parameters; ++i) {
             values.push_back(static_cast<S*>(parameters[i]));
             starts.push_back(total);
             total += sizes[i];
         }
         for (int i = 0; i < 2 * n_norms; ++i) moments.push_back(static_cast<S*>(running[i]));
-        shapes.resize(plan.size());
         for (size_t i = 0; i < plan.size(); ++i) {
             const KnLayer& l = plan[i];
-            LayerShapes& s = shapes[i];
-            const int fy = i && l.kind == KN_CONV ? Convolution<S>::frame(l.h, l.oh, l.kh, l.sh, l.ph) : 0;
-            const int fx = i && l.kind == KN_CONV ? Convolution<S>::frame(l.w, l.ow, l.kw, l.sw, l.pw) : 0;
-            s.x = {l.c, l.h, l.w, l.ph, l.pw};
-            s.gy = {l.oc, l.oh, l.ow, fy, fx};
-            s.gx = i ? Shape{l.c, l.h, l.w, shapes[i - 1].gy.py, shapes[i - 1].gy.px} : Shape{};
-            s.masked = i && plan[i - 1].relu;
-            s.y = {l.oc, l.oh, l.ow, i + 1 < plan.size() ? plan[i + 1].ph : 0, i + 1 < plan.size() ? plan[i + 1].pw : 0};
+            const LayerShapes s{maps[i], maps[i + 1], i && plan[i - 1].relu};
             if (l.kind == KN_CONV) layers.emplace_back(Convolution<S>(l, s));
             else if (l.kind == KN_NORM) layers.emplace_back(Norm<S>(l, s));
             else layers.emplace_back(Plain<S>(l, s));
@@ -115,7 +103,7 @@ template <class S> class Net final : public AnyNet {
             Space& space = work.spaces[size_t(thread)];
             for (int64_t group = thread; group < groups; group += work.threads) {
                 const int count = int(std::min<int64_t>(L<S>, images.n - group * L<S>));
-                input.load(images, group * L<S>, count, space.maps[0].get());
+                input.load(images, group * L<S>, count, space.maps[0]);
                 for (size_t i = 0; i < layers.size(); ++i) forward(own, space, i, 1);
                 S* to = static_cast<S*>(logits) + group * L<S> * classes;
                 for (int lane = 0; lane < count; ++lane)
@@ -125,67 +113,6 @@ template <class S> class Net final : public AnyNet {
     }
 
   private:
-    // Some images in a row of those asked for, and how they are shared out.
-    struct Batch {
-        int64_t first, n;
-        int groups, shards;
-        Batch(int64_t first, int64_t n)
-            : first(first), n(n), groups(int((n + L<S> - 1) / L<S>)), shards(std::min(groups, kShards)) {}
-        int begin(int shard) const { return int(int64_t(shard) * groups / shards); }
-        int size(int shard) const { return begin(shard + 1) - begin(shard); }
-        int64_t images(int shard) const {
-            return std::min<int64_t>(n, int64_t(begin(shard + 1)) * L<S>) - int64_t(begin(shard)) * L<S>;
-        }
-    };
-
-    // The maps of some groups: an activation in front of each layer and behind the last, and gradients by all but the first.
-    struct Space {
-        std::vector<Map> maps, gradients;
-        std::vector<V<S>> valid;  // 1 for each lane of each group that holds an image
-    };
-
-    // What a thread has to itself: the layers with the weights as the kernels read them, and mean and 1 / standard
-    // deviation of each norm's channels.
-    struct Own {
-        std::vector<Layer> layers;
-        std::vector<std::vector<S>> mean, rate;
-    };
-
-    // What the shards found of a norm's channels: (shards, channels).
-    struct Sums {
-        Sums(int shards, int channels) : channels(channels) {
-            for (auto* one : {&mean, &squares, &plain, &weighted}) one->resize(size_t(shards) * size_t(channels));
-        }
-        int channels;
-        std::vector<double> mean, squares, plain, weighted;
-    };
-
-    struct Work {
-        explicit Work(int threads) : threads(threads), barrier(threads), own(size_t(threads)) {}
-        int threads;
-        Barrier barrier;
-        std::vector<Space> spaces;             // a shard each where norms make shards wait, else a thread each
-        std::vector<Own> own;                  // a thread each
-        std::vector<std::vector<S>> gradients; // a shard each, all parameters
-        std::vector<Sums> sums;                // a norm each
-        std::vector<double> losses;            // a shard each
-
-        double loss(const Batch& batch) const {
-            double sum = 0;
-            for (int s = 0; s < batch.shards; ++s) sum += losses[size_t(s)];
-            return sum / double(batch.n);
-        }
-    };
-
-    static Shape framed(Shape image, const KnLayer& layer) { return {image.c, image.h, image.w, layer.ph, layer.pw}; }
-
-    static Map map(ptrdiff_t size, int groups) {
-        const size_t n = size_t(size) * size_t(groups);
-        void* memory = ::operator new[](n * sizeof(V<S>), std::align_val_t(64));
-        std::memset(memory, 0, n * sizeof(V<S>));
-        return Map(static_cast<V<S>*>(memory));
-    }
-
     // All memory for batches of a size; that of the last call, if it is the same.
     Work& prepare(int64_t batch, int threads, bool learning) {
         const Batch whole(0, batch);
@@ -197,16 +124,7 @@ template <class S> class Net final : public AnyNet {
         Work& work = *made;
         const int spaces = learning && !norms.empty() ? shards : work.threads;
         const int groups = learning ? (whole.groups + shards - 1) / shards : 1;
-        for (int i = 0; i < spaces; ++i) {
-            Space space;
-            space.maps.push_back(map(shapes[0].x.size(), groups));
-            for (const LayerShapes& s : shapes) {
-                space.maps.push_back(map(s.y.size(), groups));
-                if (learning) space.gradients.push_back(map(s.gy.size(), groups));
-            }
-            space.valid.resize(size_t(groups));
-            work.spaces.push_back(std::move(space));
-        }
+        for (int i = 0; i < spaces; ++i) work.spaces.emplace_back(plan, maps, groups, learning);
         for (Own& one : work.own) {
             one.layers = layers;
             for (int i : norms) {
@@ -229,16 +147,14 @@ template <class S> class Net final : public AnyNet {
                 layer->pack(values[size_t(plan[i].weight)], learning && i > 0);
     }
 
-    Maps<S> maps(Space& space, size_t i, int groups) const {
-        V<S>* gx = i && !space.gradients.empty() ? space.gradients[i - 1].get() : nullptr;
-        const V<S>* gy = space.gradients.empty() ? nullptr : space.gradients[i].get();
-        return {space.maps[i].get(), space.maps[i + 1].get(), gy, gx, groups};
+    Maps<S> of(const Space& space, size_t i, int groups) const {
+        return {space.maps[i], space.maps[i + 1], space.gradients[i + 1], space.gradients[i], groups};
     }
 
     const S* parameter(int index) const { return index < 0 ? nullptr : values[size_t(index)]; }
 
     void forward(const Own& own, Space& space, size_t i, int groups) const {
-        const Maps<S> m = maps(space, i, groups);
+        const Maps<S> m = of(space, i, groups);
         if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) conv->forward(m, parameter(plan[i].bias));
         else if (auto* plain = std::get_if<Plain<S>>(&layers[i])) plain->forward(m);
         else {
@@ -249,7 +165,7 @@ template <class S> class Net final : public AnyNet {
     }
 
     void backward(const Own& own, Space& space, size_t i, int groups, S* gradient) const {
-        const Maps<S> m = maps(space, i, groups);
+        const Maps<S> m = of(space, i, groups);
         if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) {
             S* bias = plan[i].bias < 0 ? nullptr : gradient + starts[size_t(plan[i].bias)];
             conv->weight_gradient(m, gradient + starts[size_t(plan[i].weight)], bias);
@@ -309,7 +225,7 @@ template <class S> class Net final : public AnyNet {
         for (int g = 0; g < batch.size(shard); ++g) {
             const int64_t at = int64_t(batch.begin(shard) + g) * L<S>;
             const int count = int(std::min<int64_t>(L<S>, batch.n - at));
-            input.load(images, batch.first + at, count, space.maps[0].get() + g * shapes[0].x.size());
+            input.load(images, batch.first + at, count, space.maps[0] + g * maps[0].size());
             for (int lane = 0; lane < L<S>; ++lane) space.valid[size_t(g)][lane] = lane < count;
         }
     }
@@ -324,8 +240,8 @@ template <class S> class Net final : public AnyNet {
                 const int64_t i = batch.first + at + lane;
                 labels[lane] = images.labels[images.rows ? images.rows[i] : i];
             }
-            const V<S>* logits = space.maps.back().get() + ptrdiff_t(g) * classes;
-            V<S>* gradient = space.gradients.back().get() + g * shapes.back().gy.size();
+            const V<S>* logits = space.maps.back() + ptrdiff_t(g) * classes;
+            V<S>* gradient = space.gradients.back() + ptrdiff_t(g) * classes;
             loss += cross_entropy<S>(logits, labels, count, classes, batch.n, smoothing, gradient);
             if (plan.back().relu)
                 for (int k = 0; k < classes; ++k) gradient[k] = where_positive<S>(logits[k], gradient[k]);
@@ -343,7 +259,7 @@ template <class S> class Net final : public AnyNet {
         each_shard(work, batch, thread, [&](int shard, int groups) {
             Space& here = space(work, shard, thread);
             const ptrdiff_t at = ptrdiff_t(shard) * sums.channels;
-            norm.moments(maps(here, i, groups), here.valid.data(), double(batch.images(shard)) * area,
+            norm.moments(of(here, i, groups), here.valid.data(), double(batch.images(shard)) * area,
                          sums.mean.data() + at, sums.squares.data() + at);
         });
         work.barrier.wait();
@@ -373,7 +289,7 @@ template <class S> class Net final : public AnyNet {
         each_shard(work, batch, thread, [&](int shard, int groups) {
             double *plain = sums.plain.data() + ptrdiff_t(shard) * sums.channels;
             double *weighted = sums.weighted.data() + ptrdiff_t(shard) * sums.channels;
-            norm.gradient_sums(maps(space(work, shard, thread), i, groups), mean, rate, plain, weighted);
+            norm.gradient_sums(of(space(work, shard, thread), i, groups), mean, rate, plain, weighted);
             S* gradient = work.gradients[size_t(shard)].data();
             std::copy_n(plain, sums.channels, gradient + starts[size_t(plan[i].bias)]);
             std::copy_n(weighted, sums.channels, gradient + starts[size_t(plan[i].weight)]);
@@ -388,7 +304,7 @@ template <class S> class Net final : public AnyNet {
         }
         each_shard(work, batch, thread, [&](int shard, int groups) {
             Space& here = space(work, shard, thread);
-            norm.input_gradient(maps(here, i, groups), here.valid.data(), mean, rate, parameter(plan[i].weight),
+            norm.input_gradient(of(here, i, groups), here.valid.data(), mean, rate, parameter(plan[i].weight),
                                 plain.data(), weighted.data());
         });
     }
@@ -424,11 +340,11 @@ template <class S> class Net final : public AnyNet {
     }
 
     std::vector<KnLayer> plan;
+    std::vector<Shape> maps;
     std::vector<int64_t> sizes, starts;
     int64_t total = 0;
     Input<S> input;
     std::vector<S*> values, moments;
-    std::vector<LayerShapes> shapes;
     std::vector<Layer> layers;
     std::vector<int> norms;  // which layers they are; `KnLayer::norm` counts them in this order
     int classes = 0;

@@ -61,7 +61,7 @@ template <class S> class Norm {
                         V<S> g = (gradient(m, group, c, y, x) - plain[c] - normal * weighted[c]) * (scale[c] * rate[c]);
                         g *= valid[group];
                         if (s.masked) g = where_positive<S>(z, g);
-                        m.gx[group * s.gx.size() + s.gx.at(c, y, x)] = g;
+                        m.gx[group * s.x.size() + s.x.at(c, y, x)] = g;
                     }
     }
 
@@ -79,7 +79,7 @@ template <class S> class Norm {
         return m.x[group * s.x.size() + s.x.at(c, y, x)];
     }
     V<S> gradient(const Maps<S>& m, int group, int c, int y, int x) const {
-        return m.gy[group * s.gy.size() + s.gy.at(c, y, x)];
+        return m.gy[group * s.y.size() + s.y.at(c, y, x)];
     }
 
     LayerShapes s;

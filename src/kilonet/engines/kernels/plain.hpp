@@ -24,7 +24,7 @@ template <class S> class Plain {
     void input_gradient(const Maps<S>& m) const {
         for (int group = 0; group < m.groups; ++group) {
             const V<S>* input = m.x + group * s.x.size();
-            V<S>* to = m.gx + group * s.gx.size();
+            V<S>* to = m.gx + group * s.x.size();
             for (int c = 0; c < l.c; ++c) {
                 if (pools()) {
                     clear(to, c);
@@ -32,9 +32,9 @@ template <class S> class Plain {
                 }
                 for (int y = 0; y < l.h; ++y)
                     for (int x = 0; x < l.w; ++x) {
-                        V<S>& g = to[s.gx.at(c, y, x)];
-                        if (!pools()) g = m.gy[group * s.gy.size() + gradient_of(c, y, x)];
-                        if (s.masked || l.kind == KN_RELU) g = where_positive<S>(input[s.x.at(c, y, x)], g);
+                        const ptrdiff_t at = s.x.at(c, y, x);
+                        const V<S> g = pools() ? to[at] : m.gy[group * s.y.size() + out(c, y, x)];
+                        to[at] = s.masked || l.kind == KN_RELU ? where_positive<S>(input[at], g) : g;
                     }
             }
         }
@@ -47,22 +47,24 @@ template <class S> class Plain {
     ptrdiff_t out(int c, int y, int x) const {
         return l.kind == KN_FLATTEN ? s.y.at((c * l.h + y) * l.w + x, 0, 0) : s.y.at(c, y, x);
     }
-    ptrdiff_t gradient_of(int c, int y, int x) const {
-        return l.kind == KN_FLATTEN ? s.gy.at((c * l.h + y) * l.w + x, 0, 0) : s.gy.at(c, y, x);
-    }
 
     void pool(const Maps<S>& m, int group, int c) const {
-        const bool mean = l.kind == KN_AVG_POOL;
         for (int y = 0; y < l.oh; ++y)
-            for (int x = 0; x < l.ow; ++x) {
-                const V<S>* window = m.x + group * s.x.size() + s.x.at(c, y * l.sh, x * l.sw);
-                V<S> value = mean ? V<S>{} : window[0];
-                for (int ky = 0; ky < l.kh; ++ky, window += s.x.width())
-                    for (int kx = 0; kx < l.kw; ++kx)
-                        value = mean ? value + window[kx] : (window[kx] > value ? window[kx] : value);
-                if (mean) value = value / S(l.kh * l.kw);
-                m.y[group * s.y.size() + s.y.at(c, y, x)] = value;
-            }
+            for (int x = 0; x < l.ow; ++x)
+                m.y[group * s.y.size() + s.y.at(c, y, x)] = pooled(m.x + window(group, c, y, x));
+    }
+
+    ptrdiff_t window(int group, int c, int y, int x) const {
+        return group * s.x.size() + s.x.at(c, y * l.sh, x * l.sw);
+    }
+
+    V<S> pooled(const V<S>* from) const {
+        const bool mean = l.kind == KN_AVG_POOL;
+        V<S> value = mean ? V<S>{} : from[0];
+        for (int ky = 0; ky < l.kh; ++ky, from += s.x.width())
+            for (int kx = 0; kx < l.kw; ++kx)
+                value = mean ? value + from[kx] : (from[kx] > value ? from[kx] : value);
+        return mean ? value / S(l.kh * l.kw) : value;
     }
 
     // The gradient of a mean goes to all, that of a maximum to the first place that has it.
@@ -70,14 +72,15 @@ template <class S> class Plain {
         const bool mean = l.kind == KN_AVG_POOL;
         for (int y = 0; y < l.oh; ++y)
             for (int x = 0; x < l.ow; ++x) {
-                const V<S>* window = m.x + group * s.x.size() + s.x.at(c, y * l.sh, x * l.sw);
-                V<S>* to = m.gx + group * s.gx.size() + s.gx.at(c, y * l.sh, x * l.sw);
-                V<S> g = m.gy[group * s.gy.size() + s.gy.at(c, y, x)];
+                const ptrdiff_t at = window(group, c, y, x);
+                const V<S>* from = m.x + at;
+                V<S>* to = m.gx + at;
+                V<S> g = m.gy[group * s.y.size() + s.y.at(c, y, x)];
                 if (mean) g = g / S(l.kh * l.kw);
-                const V<S> top = m.y[group * s.y.size() + s.y.at(c, y, x)];
-                for (int ky = 0; ky < l.kh; ++ky, window += s.x.width(), to += s.gx.width())
+                const V<S> top = mean ? g : pooled(from);
+                for (int ky = 0; ky < l.kh; ++ky, from += s.x.width(), to += s.x.width())
                     for (int kx = 0; kx < l.kw; ++kx) {
-                        const auto here = window[kx] == top;
+                        const auto here = from[kx] == top;
                         to[kx] += mean ? g : (here ? g : V<S>{});
                         if (!mean) g = here ? V<S>{} : g;
                     }
@@ -85,7 +88,7 @@ template <class S> class Plain {
     }
 
     void clear(V<S>* to, int c) const {
-        for (int y = 0; y < l.h; ++y) std::fill_n(to + s.gx.at(c, y, 0), l.w, V<S>{});
+        for (int y = 0; y < l.h; ++y) std::fill_n(to + s.x.at(c, y, 0), l.w, V<S>{});
     }
 
     KnLayer l;
