@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kilonet import world
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -63,7 +65,8 @@ class SeededOrder:
 
     def epoch(self, epoch: int) -> Tensor:
         """A permutation of the rows for the next epoch, int64, (N,), on the CPU."""
-        return torch.randperm(self.n, generator=self.generator)
+        with world.one_thread():
+            return torch.randperm(self.n, generator=self.generator)
 
     def state(self) -> Tensor:
         """The generator as it is, uint8."""
@@ -92,7 +95,8 @@ class LoaderOrder:
         if epoch > 0:
             _draw()
         _draw()
-        return torch.randperm(self.n, generator=torch.Generator().manual_seed(_draw()))
+        with world.one_thread():
+            return torch.randperm(self.n, generator=torch.Generator().manual_seed(_draw()))
 
     def state(self) -> Tensor:
         """PyTorch's global generator as it is, uint8."""

@@ -6,7 +6,6 @@ import platform
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from kilonet import config, optimizers
+from kilonet import config, optimizers, world
 from kilonet.augment import warps
 from kilonet.batches import Resident
 from kilonet.engines import native
@@ -206,7 +205,8 @@ def _trainer(model: str, splits: Splits, engine: ModuleType, training: Training)
     rates = [training.lr / 25] * -(-len(resident) // training.batch_size)
 
     def epoch() -> None:
-        rows = torch.randperm(len(resident))
+        with world.one_thread():
+            rows = torch.randperm(len(resident))
         list(engine.steps(net, update, resident, rows, training, rates, warps(training, len(resident), 0)))
 
     return epoch
@@ -240,28 +240,17 @@ def _two_at_once(splits: Splits) -> Race:
     first, second = (_trainer("tutorial-cnn", splits, native, training) for _ in range(2))
 
     def alone() -> None:
-        with one_thread():
+        with world.one_thread():
             first()
 
     def together() -> None:
-        with one_thread(), ThreadPoolExecutor(2) as pool:
+        with world.one_thread(), ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(first), pool.submit(second)]:
                 done.result()
 
     return Race(
         "tutorial-cnn, an epoch of two seeds at once", "one of them alone, one thread", 1 / 1.15, (alone, together)
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _processor() -> str:

@@ -6,14 +6,12 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
-
 from kilonet import engines, world
 from kilonet.augment import warps
 from kilonet.batches import Resident
 from kilonet.errors import DivergedError
 from kilonet.history import Epoch, History
-from kilonet.models import Classifier, adopt
+from kilonet.models import adopt
 from kilonet.state import State, begin
 
 if TYPE_CHECKING:
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kilonet.config import Training
-    from kilonet.engines import Engine
     from kilonet.images import Splits
+    from kilonet.models import Classifier
 
 
 def fit(model: nn.Module, data: Splits, training: Training) -> History:
@@ -94,21 +92,13 @@ def advance(
             start = time.perf_counter()
         val_loss, val_accuracy = (None, None)
         if val is not None:
-            val_loss, val_accuracy = validate(engine, state.model, val, training.val_batch_size)
+            val_loss, val_accuracy = engine.measure(state.model, val, training.val_batch_size)
         if val_loss is not None and not math.isfinite(val_loss):
             raise DivergedError(state.epoch + 1, None, val_loss)
         seconds = state.seconds + time.perf_counter() - start
         record = Epoch(state.epoch + 1, state.loss, val_loss, val_accuracy, of_epoch[-1], seconds)
         state.end_epoch(record)
         yield record
-
-
-def validate(engine: Engine, model: Classifier, data: Resident, batch_size: int) -> tuple[float, float]:
-    """Mean cross-entropy over the images, in nats, and the share classified rightly."""
-    logits = engine.logits(model, data, batch_size)
-    labels = data.labels.cpu()
-    loss = F.cross_entropy(logits.double(), labels).item()
-    return loss, int((logits.argmax(1) == labels).sum()) / len(labels)
 
 
 def learning_rates(training: Training, steps: int) -> list[float]:

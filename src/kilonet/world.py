@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
 
 from kilonet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def device(name: str) -> torch.device:
@@ -37,6 +43,21 @@ def set_threads(threads: int | None) -> int:
             raise ConfigError(f"threads = {threads} won't do: expected from 1 to 1024")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one CPU thread for a while.
+
+    After a parallel loop, its other threads go on spinning for some milliseconds, on the cores that the native engine
+    wants next.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def generators(device: torch.device) -> dict[str, torch.Tensor]:

@@ -38,6 +38,13 @@ class Steps(Protocol):
         """As `kilonet.engines.torch.steps` has it."""
 
 
+class Measure(Protocol):
+    """Loss and accuracy over all the images."""
+
+    def __call__(self, model: Classifier, data: Resident, batch_size: int) -> tuple[float, float]:
+        """As `kilonet.engines.torch.measure` has it."""
+
+
 class Logits(Protocol):
     """Logits of all the images."""
 
@@ -52,12 +59,14 @@ class Engine:
     Attributes:
         name: `torch` or `native`.
         steps: trains.
+        measure: validates.
         logits: gives answers.
         about: what it is, for people; and why it is not the native one, where that was left open.
     """
 
     name: Name
     steps: Steps
+    measure: Measure
     logits: Logits
     about: str
 
@@ -70,11 +79,13 @@ def choose(asked: str, model: Classifier) -> Engine:
         ConfigError: if the native one is asked for and is not there.
     """
     if asked == "torch":
-        return Engine("torch", torch.steps, torch.logits, "torch")
+        return Engine("torch", torch.steps, torch.measure, torch.logits, "torch")
     why = native.why_not(model)
     if why is None:
-        return Engine("native", native.steps, native.logits, f"native, {native.library().variant} kernels")
+        return Engine(
+            "native", native.steps, native.measure, native.logits, f"native, {native.library().variant} kernels"
+        )
     if asked == "native":
         native.library()
         raise ModelError(f"{model.name} can't be computed natively: {why}", "--engine torch computes any model")
-    return Engine("torch", torch.steps, torch.logits, f"torch, since {why}")
+    return Engine("torch", torch.steps, torch.measure, torch.logits, f"torch, since {why}")

@@ -177,6 +177,13 @@ class Net:
         self._count(1)
         return loss.value, found
 
+    def measure(self, data: Resident) -> tuple[float, float]:
+        """Mean cross-entropy over the images, in nats, and the share classified rightly, by running statistics."""
+        loss, right = c_double(), c_int64()
+        asked = _Images(data.images.data_ptr(), data.labels.data_ptr(), None, None, len(data))
+        _check(self._calls.kn_measure(self._handle, byref(asked), byref(loss), byref(right), c_int(threads())))
+        return loss.value, right.value / len(data)
+
     def logits(self, images: Tensor) -> Tensor:
         """Logits, (N, K), of raw images, uint8, (N, C, H, W), by running statistics."""
         found = torch.empty(len(images), len(self.model.classes), dtype=self.parameters[0].dtype)
@@ -208,6 +215,11 @@ def steps(
         yield losses
         at += len(losses)
         some = max(1, min(int(some * SECONDS_A_CALL / (time.perf_counter() - start)), 4 * some))
+
+
+def measure(model: Classifier, data: Resident, batch_size: int) -> tuple[float, float]:
+    """As `kilonet.engines.torch.measure`. The batch size makes no difference."""
+    return Net(model).measure(data)
 
 
 def logits(model: Classifier, data: Resident, batch_size: int) -> Tensor:

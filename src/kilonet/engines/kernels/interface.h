@@ -49,6 +49,8 @@ KN_API int kn_train(void* net, const KnImages* images, int64_t batch, const doub
              double smoothing, double* losses, int64_t* done, int threads);
 KN_API int kn_gradients(void* net, const KnImages* images, double smoothing, void* const* gradients, double* loss,
                  int threads);
+// The mean cross-entropy, summed in double, and how many images have their greatest logit at their label.
+KN_API int kn_measure(void* net, const KnImages* images, double* loss, int64_t* right, int threads);
 KN_API int kn_logits(void* net, const KnImages* images, void* logits, int threads);
 KN_API void kn_free(void* net);
 KN_API int kn_supports(const char* feature);

@@ -44,6 +44,10 @@ int kn_gradients(void* net, const KnImages* images, double smoothing, void* cons
     return guarded([&] { *loss = static_cast<AnyNet*>(net)->gradients(*images, smoothing, gradients, threads); });
 }
 
+int kn_measure(void* net, const KnImages* images, double* loss, int64_t* right, int threads) {
+    return guarded([&] { *loss = static_cast<AnyNet*>(net)->measure(*images, right, threads); });
+}
+
 int kn_logits(void* net, const KnImages* images, void* logits, int threads) {
     return guarded([&] { static_cast<AnyNet*>(net)->logits(*images, logits, threads); });
 }

@@ -33,6 +33,25 @@ inline double cross_entropy(const V<S>* logits, const int64_t* labels, int count
     return total;
 }
 
+struct Score {
+    double loss;  // cross-entropy, summed
+    int right;    // how often the greatest logit, the first of equals, is the label's
+};
+
+template <class S> inline Score measured(const V<S>* logits, const int64_t* labels, int count, int classes) {
+    Score score{};
+    for (int lane = 0; lane < count; ++lane) {
+        int top = 0;
+        for (int k = 1; k < classes; ++k)
+            if (logits[k][lane] > logits[top][lane]) top = k;
+        double sum = 0;
+        for (int k = 0; k < classes; ++k) sum += std::exp(double(logits[k][lane]) - logits[top][lane]);
+        score.loss += std::log(sum) - (double(logits[labels[lane]][lane]) - logits[top][lane]);
+        score.right += top == labels[lane];
+    }
+    return score;
+}
+
 // One step of a rule on some values, the operations and their order being those of `kilonet.optimizers`.
 template <class S> struct Rule {
     int32_t rule;

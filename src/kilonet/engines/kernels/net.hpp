@@ -3,6 +3,7 @@
 // A batch is cut into groups of as many images as there are lanes, the groups into shards, by its size alone. Sums over a
 // batch are those of its shards in their order: the number of threads does not change a bit of the result.
 #pragma once
+#include <numeric>
 #include <variant>
 
 #include "convolution.hpp"
@@ -20,6 +21,7 @@ class AnyNet {
     virtual int64_t train(const KnImages&, int64_t batch, const double* rates, const KnUpdate&, double smoothing,
                           double* losses, int threads) = 0;
     virtual double gradients(const KnImages&, double smoothing, void* const* gradients, int threads) = 0;
+    virtual double measure(const KnImages&, int64_t* right, int threads) = 0;
     virtual void logits(const KnImages&, void* logits, int threads) = 0;
 };
 
@@ -93,7 +95,32 @@ template <class S> class Net final : public AnyNet {
         return work.loss(whole);
     }
 
+    double measure(const KnImages& images, int64_t* right, int threads) override {
+        std::vector<double> losses(size_t((images.n + L<S> - 1) / L<S>));
+        std::vector<int> hits(losses.size());
+        each_group(images, threads, [&](int64_t group, int count, const V<S>* logits) {
+            int64_t labels[L<S>];
+            for (int lane = 0; lane < count; ++lane) labels[lane] = label(images, group * L<S> + lane);
+            const Score score = measured<S>(logits, labels, count, classes);
+            losses[size_t(group)] = score.loss, hits[size_t(group)] = score.right;
+        });
+        *right = std::accumulate(hits.begin(), hits.end(), int64_t(0));
+        return std::accumulate(losses.begin(), losses.end(), 0.0) / double(images.n);
+    }
+
     void logits(const KnImages& images, void* logits, int threads) override {
+        each_group(images, threads, [&](int64_t group, int count, const V<S>* found) {
+            S* to = static_cast<S*>(logits) + group * L<S> * classes;
+            for (int lane = 0; lane < count; ++lane)
+                for (int k = 0; k < classes; ++k) to[lane * classes + k] = found[k][lane];
+        });
+    }
+
+  private:
+    static int64_t label(const KnImages& images, int64_t i) { return images.labels[images.rows ? images.rows[i] : i]; }
+
+    // The logits of each group, by running statistics.
+    template <class F> void each_group(const KnImages& images, int threads, F todo) {
         const int64_t groups = (images.n + L<S> - 1) / L<S>;
         Work& work = prepare(L<S>, int(std::min<int64_t>(threads, groups)), false);
         in_parallel(work.threads, [&](int thread) {
@@ -105,14 +132,11 @@ template <class S> class Net final : public AnyNet {
                 const int count = int(std::min<int64_t>(L<S>, images.n - group * L<S>));
                 input.load(images, group * L<S>, count, space.maps[0]);
                 for (size_t i = 0; i < layers.size(); ++i) forward(own, space, i, 1);
-                S* to = static_cast<S*>(logits) + group * L<S> * classes;
-                for (int lane = 0; lane < count; ++lane)
-                    for (int k = 0; k < classes; ++k) to[lane * classes + k] = space.maps.back()[k][lane];
+                todo(group, count, space.maps.back());
             }
         });
     }
 
-  private:
     // All memory for batches of a size; that of the last call, if it is the same.
     Work& prepare(int64_t batch, int threads, bool learning) {
         const Batch whole(0, batch);
@@ -236,10 +260,7 @@ template <class S> class Net final : public AnyNet {
         for (int g = 0; g < batch.size(shard); ++g) {
             const int64_t at = int64_t(batch.begin(shard) + g) * L<S>;
             const int count = int(std::min<int64_t>(L<S>, batch.n - at));
-            for (int lane = 0; lane < count; ++lane) {
-                const int64_t i = batch.first + at + lane;
-                labels[lane] = images.labels[images.rows ? images.rows[i] : i];
-            }
+            for (int lane = 0; lane < count; ++lane) labels[lane] = label(images, batch.first + at + lane);
             const V<S>* logits = space.maps.back() + ptrdiff_t(g) * classes;
             V<S>* gradient = space.gradients.back() + ptrdiff_t(g) * classes;
             loss += cross_entropy<S>(logits, labels, count, classes, batch.n, smoothing, gradient);

@@ -1,5 +1,9 @@
 // Threads that share a step.
 #pragma once
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -27,9 +31,27 @@ class Barrier {
     std::atomic<int> waiting, turn{0};
 };
 
+// Linux may leave a new thread queued behind the one that made it, for as long as 8 ms: send it to another core.
+inline void send_away(std::thread& thread) {
+#if defined(__linux__)
+    cpu_set_t all, others;
+    if (pthread_getaffinity_np(pthread_self(), sizeof all, &all)) return;
+    others = all;
+    CPU_CLR(sched_getcpu(), &others);
+    if (!CPU_COUNT(&others)) return;
+    pthread_setaffinity_np(thread.native_handle(), sizeof others, &others);
+    pthread_setaffinity_np(thread.native_handle(), sizeof all, &all);
+#else
+    (void)thread;
+#endif
+}
+
 template <class F> void in_parallel(int threads, F work) {
     std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
+    for (int t = 1; t < threads; ++t) {
+        others.emplace_back(work, t);
+        send_away(others.back());
+    }
     work(0);
     for (std::thread& other : others) other.join();
 }
