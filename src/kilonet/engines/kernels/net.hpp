@@ -64,6 +64,7 @@ template <class S> class Net final : public AnyNet {
             for (int64_t step = 0; step < steps; ++step) {
                 const Batch some(step * batch, std::min(batch, images.n - step * batch));
                 learn(work, images, some, smoothing, thread);
+                add_own(work, some.shards, thread);
                 work.barrier.wait();
                 const double loss = work.loss(some);
                 const Rule<S> rule(update, rates[step], update.steps + step + 1);
@@ -87,6 +88,7 @@ template <class S> class Net final : public AnyNet {
         in_parallel(work.threads, [&](int thread) {
             pack(work.own[size_t(thread)], true);
             learn(work, images, whole, smoothing, thread);
+            add_own(work, whole.shards, thread);
             work.barrier.wait();
             each_slice(work, thread, whole.shards, [&](int i, int64_t from, int64_t n, const S* gradient) {
                 std::copy_n(gradient, n, static_cast<S*>(gradients[i]) + from);
@@ -201,8 +203,8 @@ template <class S> class Net final : public AnyNet {
 
     // Each shard of this thread.
     template <class F> void each_shard(const Work& work, const Batch& batch, int thread, F todo) const {
-        for (int shard = thread; shard < batch.shards; shard += work.threads)
-            todo(shard, batch.size(shard));
+        for (int shard = 0; shard < batch.shards; ++shard)
+            if (work.owner(shard, batch.shards) == thread) todo(shard, batch.size(shard));
     }
 
     Space& space(Work& work, int shard, int thread) const {
@@ -348,12 +350,32 @@ template <class S> class Net final : public AnyNet {
         }
     }
 
-    // This thread's share of all parameters, with their gradients summed over the shards, parameter by parameter.
+    // Gradients of shards are summed up a tree, whoever does it: a thread adds those of its own shards while they are in
+    // its cache, and its slice of the others once all are there.
+    template <class F> static void each_pair(int shards, F todo) {
+        for (int width = 1; width < shards; width *= 2)
+            for (int s = 0; s + width < shards; s += 2 * width) todo(s, s + width, std::min(s + 2 * width, shards) - 1);
+    }
+
+    static void add(Work& work, int to, int from, int64_t begin, int64_t end) {
+        S* __restrict sum = work.gradients[size_t(to)].data();
+        const S* __restrict other = work.gradients[size_t(from)].data();
+        for (int64_t i = begin; i < end; ++i) sum[i] += other[i];
+    }
+
+    void add_own(Work& work, int shards, int thread) const {
+        each_pair(shards, [&](int to, int from, int last) {
+            if (work.owner(to, shards) == thread && work.owner(last, shards) == thread) add(work, to, from, 0, total);
+        });
+    }
+
+    // This thread's share of all parameters, with their gradients, parameter by parameter.
     template <class F> void each_slice(Work& work, int thread, int shards, F todo) const {
         const int64_t begin = total * thread / work.threads, end = total * (thread + 1) / work.threads;
-        S* sum = work.gradients[0].data();
-        for (int s = 1; s < shards; ++s)
-            for (int64_t i = begin; i < end; ++i) sum[i] += work.gradients[size_t(s)][size_t(i)];
+        each_pair(shards, [&](int to, int from, int last) {
+            if (work.owner(to, shards) != work.owner(last, shards)) add(work, to, from, begin, end);
+        });
+        const S* sum = work.gradients[0].data();
         for (size_t i = 0; i < sizes.size(); ++i) {
             const int64_t from = std::max(begin, starts[i]), to = std::min(end, starts[i] + sizes[i]);
             if (from < to) todo(int(i), from - starts[i], to - from, sum + from);

@@ -104,6 +104,9 @@ template <class S, class Layer> struct Work {
     std::vector<Sums> sums;                // a norm each
     std::vector<double> losses;            // a shard each
 
+    // The thread that a shard is for: each has some in a row.
+    int owner(int shard, int shards) const { return ((shard + 1) * threads - 1) / shards; }
+
     double loss(const Batch<S>& batch) const {
         double sum = 0;
         for (int s = 0; s < batch.shards; ++s) sum += losses[size_t(s)];
