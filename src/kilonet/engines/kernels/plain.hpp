@@ -22,22 +22,17 @@ template <class S> class Plain {
     }
 
     void input_gradient(const Maps<S>& m) const {
-        for (int group = 0; group < m.groups; ++group) {
-            const V<S>* input = m.x + group * s.x.size();
-            V<S>* to = m.gx + group * s.x.size();
+        for (int group = 0; group < m.groups; ++group)
             for (int c = 0; c < l.c; ++c) {
-                if (pools()) {
-                    clear(to, c);
-                    spread(m, group, c);
-                }
-                for (int y = 0; y < l.h; ++y)
-                    for (int x = 0; x < l.w; ++x) {
-                        const ptrdiff_t at = s.x.at(c, y, x);
-                        const V<S> g = pools() ? to[at] : m.gy[group * s.y.size() + out(c, y, x)];
-                        to[at] = s.masked || l.kind == KN_RELU ? where_positive<S>(input[at], g) : g;
-                    }
+                if (pools()) spread(m, group, c);
+                else
+                    for (int y = 0; y < l.h; ++y)
+                        for (int x = 0; x < l.w; ++x) {
+                            const ptrdiff_t at = group * s.x.size() + s.x.at(c, y, x);
+                            const V<S> g = m.gy[group * s.y.size() + out(c, y, x)];
+                            m.gx[at] = s.masked || l.kind == KN_RELU ? where_positive<S>(m.x[at], g) : g;
+                        }
             }
-        }
     }
 
   private:
@@ -70,6 +65,7 @@ template <class S> class Plain {
     // The gradient of a mean goes to all, that of a maximum to the first place that has it.
     void spread(const Maps<S>& m, int group, int c) const {
         const bool mean = l.kind == KN_AVG_POOL;
+        for (int y = 0; y < l.h; ++y) std::fill_n(m.gx + group * s.x.size() + s.x.at(c, y, 0), l.w, V<S>{});
         for (int y = 0; y < l.oh; ++y)
             for (int x = 0; x < l.ow; ++x) {
                 const ptrdiff_t at = window(group, c, y, x);
@@ -81,14 +77,11 @@ template <class S> class Plain {
                 for (int ky = 0; ky < l.kh; ++ky, from += s.x.width(), to += s.x.width())
                     for (int kx = 0; kx < l.kw; ++kx) {
                         const auto here = from[kx] == top;
-                        to[kx] += mean ? g : (here ? g : V<S>{});
+                        const V<S> share = mean ? g : (here ? g : V<S>{});
+                        to[kx] += s.masked ? where_positive<S>(from[kx], share) : share;
                         if (!mean) g = here ? V<S>{} : g;
                     }
             }
-    }
-
-    void clear(V<S>* to, int c) const {
-        for (int y = 0; y < l.h; ++y) std::fill_n(to + s.x.at(c, y, 0), l.w, V<S>{});
     }
 
     KnLayer l;
