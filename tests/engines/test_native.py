@@ -345,6 +345,18 @@ def test_what_the_kernels_do_not_know_is_computed_by_torch(net: nn.Module, reaso
     assert engines.choose("torch", kn.build("linear", kn.load("digits"))).name == "torch"
 
 
+def test_auto_leaves_wide_linear_layers_to_torch() -> None:
+    def wide(hidden: int) -> Classifier:
+        return classifier(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10)), (1, 8, 8), 10
+        )
+
+    assert engines.choose("auto", wide(4_000)).name == "native"
+    chosen = engines.choose("auto", wide(5_000))
+    assert (chosen.name, "370,000 weights in linear layers" in chosen.about) == ("torch", True)
+    assert engines.choose("native", wide(5_000)).name == "native"
+
+
 def test_unknown_instructions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KILONET_KERNELS", "avx1024")
     native.library.cache_clear()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from torch import nn
+
 from kilonet.engines import native, torch
 from kilonet.errors import ModelError
+from kilonet.models import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from kilonet.models import Classifier
     from kilonet.optimizers import Optimizer
 
+
+WIDE = 300_000
+"""Weights of linear layers from which on PyTorch is the faster (docs/engines.md)."""
 
 Name = Literal["native", "torch"]
 
@@ -72,7 +78,7 @@ class Engine:
 
 
 def choose(asked: str, model: Classifier) -> Engine:
-    """The engine that is asked for; under `auto` the native one, if it knows the model's layers.
+    """The engine that is asked for; under `auto` the native one, if it knows the model's layers and is the faster.
 
     Raises:
         ModelError: if the native one is asked for and does not know them.
@@ -81,6 +87,8 @@ def choose(asked: str, model: Classifier) -> Engine:
     if asked == "torch":
         return Engine("torch", torch.steps, torch.measure, torch.logits, "torch")
     why = native.why_not(model)
+    if why is None and asked == "auto" and _dense(model) >= WIDE:
+        why = f"it is the faster for {_dense(model):,} weights in linear layers"
     if why is None:
         return Engine(
             "native", native.steps, native.measure, native.logits, f"native, {native.library().variant} kernels"
@@ -89,3 +97,9 @@ def choose(asked: str, model: Classifier) -> Engine:
         native.library()
         raise ModelError(f"{model.name} can't be computed natively: {why}", "--engine torch computes any model")
     return Engine("torch", torch.steps, torch.measure, torch.logits, f"torch, since {why}")
+
+
+def _dense(model: Classifier) -> int:
+    """Weights of linear layers."""
+    kinds = (nn.Linear, Linear, LinearFromScratch)
+    return sum(p.numel() for m in model.modules() if isinstance(m, kinds) for p in m.parameters() if p.ndim == 2)
