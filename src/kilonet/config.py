@@ -132,7 +132,7 @@ _TUTORIAL: dict[str, Any] = {
     "lr": 1e-3,
     "epochs": 15,
 }
-_PLAIN_SCRIPT: dict[str, Any] = {**_TUTORIAL, "batch_order": "loader", "measure": "last", "engine": "torch"}
+_PLAIN_SCRIPT: dict[str, Any] = {**_TUTORIAL, "batch_order": "loader", "measure": "last"}
 _ONE_CYCLE: dict[str, Any] = {"batch_size": 64, "optimizer": "adamw", "schedule": "one-cycle", "epochs": 10}
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -158,7 +158,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Whole experiments by name: the model, the split and the training settings of each.
 
-The tutorial's are computed by the torch engine unless another is asked for: it alone gives a plain script's very bits.
+The torch engine gives a plain script's very bits; the native one, which `auto` takes, the same losses but for rounding.
 """
 
 
