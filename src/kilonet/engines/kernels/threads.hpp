@@ -10,7 +10,8 @@
 
 namespace kn {
 
-// Where threads wait for each other; one that has waited for some microseconds lets others use its core.
+// Where threads wait for each other. One that has waited for some tenths of a millisecond lets others use its core: not
+// sooner, for on a busy machine it gets the core back a time slice later, and its partner waits for it in turn.
 class Barrier {
   public:
     explicit Barrier(int threads) : threads(threads), waiting(threads) {}
@@ -23,7 +24,7 @@ class Barrier {
             return;
         }
         for (int spins = 0; turn.load(std::memory_order_acquire) == now; ++spins)
-            if (spins > 40000) std::this_thread::yield();
+            if (spins > 400000) std::this_thread::yield();
     }
 
   private:
