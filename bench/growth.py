@@ -164,13 +164,12 @@ def keep_memory() -> None:
         libc.mallopt(mmap_threshold, 32 << 20)
 
 
-def memory(what: str) -> int:
-    """Bytes of this process, by Linux: `VmRSS` now, `VmHWM` at most so far.
-
-    `ru_maxrss` of a new process is no less than what its parent had, and so says nothing about a small one.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(what))
+def used(peak: bool = False) -> int:
+    """Bytes of memory that this process has, or had at most."""
+    found = world.memory(peak)
+    if found is None:
+        raise SystemExit("memory can't be measured here: expected Linux's /proc")
+    return found
 
 
 def alone(engine: str, folder: Path, n: int, seconds: float) -> tuple[float, int]:
@@ -179,7 +178,7 @@ def alone(engine: str, folder: Path, n: int, seconds: float) -> tuple[float, int
     The bytes are the peak of the process less what it had before it opened the data.
     """
     keep_memory()
-    before = memory("VmRSS")
+    before = used()
     images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r")[:n] for name in ("images", "labels"))
     data = kn.ImageSet(images, np.array(labels), tuple("0123456789"))
     training = config.recipe("tutorial-cnn")
@@ -193,7 +192,7 @@ def alone(engine: str, folder: Path, n: int, seconds: float) -> tuple[float, int
     if engine == "torch":
         pace = train(engine, model, update, resident, some, training)
         rows = rows[: max(len(some), int(1e6 * seconds / pace))]
-    return train(engine, model, update, resident, rows, training), memory("VmHWM") - before
+    return train(engine, model, update, resident, rows, training), used(peak=True) - before
 
 
 def images_part(options: argparse.Namespace) -> Iterator[Row]:
@@ -256,7 +255,7 @@ PARTS = {"images": images_part, "batch": batch_part, "parameters": parameters_pa
 def conditions(options: argparse.Namespace) -> str:
     cores = len(os.sched_getaffinity(0))
     return (
-        f"{bench._processor()}, {cores} cores, {torch.get_num_threads()} threads, {native.library().variant} kernels, "
+        f"{bench.processor()}, {cores} cores, {torch.get_num_threads()} threads, {native.library().variant} kernels, "
         f"Python {platform.python_version()}, PyTorch {torch.__version__}; median of {options.repeats}, "
         f"alternating, {options.seconds:g} s each"
     )

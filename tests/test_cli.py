@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import kilonet as kn
-from kilonet import cli
+from kilonet import bench, cli
 from kilonet.config import read_toml
 
 FILES = {
@@ -231,7 +231,10 @@ def test_data_lists_shows_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert grid.size[0] > 3 * one.size[0]
 
 
-def test_bench_prints_ratios_and_conditions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_prints_ratios_and_conditions(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "memory_alone", lambda *_: 1.0)
     found = spoken(capsys, "bench", "mnist-5k", "--repeats", "1", "--epochs", "1")
     names = [race["name"].split(",")[0] for race in found["results"]]
     assert names == ["tutorial-linear", *["tutorial-cnn"], *["kilo-4k"] * 2, *["kilo-16k"] * 2, *["tutorial-cnn"] * 2]
@@ -239,6 +242,15 @@ def test_bench_prints_ratios_and_conditions(capsys: pytest.CaptureFixture[str]) 
         race["ratio"] == pytest.approx(race["baseline_seconds"] / race["kilonet_seconds"]) for race in found["results"]
     )
     assert found["conditions"]["threads"] >= 1
+    assert all(0 < race["share_of_peak"] < 1.2 for race in found["results"])
+    assert all(race["peak_megabytes"] == [1.0, 1.0] for race in found["results"])
+
+
+def test_a_side_of_a_race_is_measured_in_a_process_of_its_own() -> None:
+    epoch_of_kilo_4k = 2
+    megabytes = bench.memory_alone("mnist-5k", epoch_of_kilo_4k, 1)
+    assert megabytes is not None
+    assert 2 * 5000 * 784 / 1e6 * 5 / 7 < megabytes < 300
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import kilonet as kn
-from kilonet import bench, config
+from kilonet import config, plain
 from kilonet.batches import LoaderOrder
 from kilonet.models import build
 from kilonet.train import epochs
@@ -25,11 +25,11 @@ def held_against_the_plain_loop(preset: str, data: kn.ImageSet, seed: int) -> No
     splits = data.split(chosen.split)
     assert splits.val is not None
     torch.manual_seed(seed)
-    plain = bench.MODELS[preset]()
-    printed = list(bench.plain_loop(plain, bench.tensors(splits.train), bench.tensors(splits.val), 2))
+    script = plain.MODELS[preset]()
+    printed = list(plain.plain_loop(script, plain.tensors(splits.train), plain.tensors(splits.val), 2))
     model = build(chosen.model, splits.train, seed)
     records = list(epochs(model, splits, chosen.training))
-    for ours, theirs in zip(model.net.parameters(), plain.parameters(), strict=True):
+    for ours, theirs in zip(model.net.parameters(), script.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for record, told in zip(records, printed, strict=True):
         assert record.val_accuracy == told.val_accuracy

@@ -29,7 +29,7 @@ FLOORS = {
     3: {"train", "evaluation", "predict", "plots"},
     4: {"seals", "records", "rundir", "progress", "measuring", "doctor"},
     5: {"run", "seeds"},
-    6: {"bench", "display", "flags"},
+    6: {"bench", "display", "flags", "peers", "plain", "races"},
     7: {"cli", "__main__"},
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -40,6 +40,7 @@ STEPS_ON_A_FLOOR = {
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
     ("measuring", "rundir"), ("measuring", "records"), ("doctor", "rundir"), ("doctor", "records"),
     ("seeds", "run"),
+    ("races", "plain"), ("peers", "plain"), ("peers", "races"), ("bench", "peers"), ("bench", "races"),
     ("__main__", "cli"),
 }  # fmt: skip
 

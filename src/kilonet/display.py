@@ -180,13 +180,17 @@ def races(found: dict[str, Any]) -> None:
     for key, value in found["conditions"].items():
         line(f"{key:10} {value}")
     line()
-    numbers = ["that, s", "kilonet, s", "ratio", "goal"]
-    rows = [
-        (race["name"], race["against"], f"{race['baseline_seconds']:.3f}", f"{race['kilonet_seconds']:.3f}",
-         f"{race['ratio']:.2f}", f"{race['goal']:.2f}")
-        for race in found["results"]
-    ]  # fmt: skip
-    table(["work", "against", *numbers], rows, numbers)
+    numbers = ["that, s", "kilonet, s", "ratio", "goal", "GFLOP/s", "of peak", "that, MB", "kilonet, MB"]
+    table(["work", "against", *numbers], [_race(race) for race in found["results"]], numbers)
+
+
+def _race(race: dict[str, Any]) -> tuple[str, ...]:
+    goal = "" if race["goal"] is None else f"{race['goal']:.2f}"
+    memory = ["" if megabytes is None else f"{megabytes:.0f}" for megabytes in race["peak_megabytes"]]
+    return (
+        race["name"], race["against"], f"{race['baseline_seconds']:.3f}", f"{race['kilonet_seconds']:.3f}",
+        f"{race['ratio']:.2f}", goal, f"{race['gflops']:.0f}", f"{100 * race['share_of_peak']:.0f} %", *memory,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,6 +59,18 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def memory(peak: bool = False) -> int | None:
+    """Bytes of memory that this process has, or had at most; None where the system does not tell as Linux does.
+
+    `ru_maxrss` won't do: in a new process it is no less than what its parent had.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM" if peak else "VmRSS"))
 
 
 def generators(device: torch.device) -> dict[str, torch.Tensor]:

@@ -22,6 +22,7 @@ from kilonet.batches import Resident
 from kilonet.config import Training, recipe
 from kilonet.engines import native
 from kilonet.engines import torch as plain
+from kilonet.engines.layers import operations
 from kilonet.errors import ConfigError, ModelError
 from kilonet.models import ZOO, Classifier
 from kilonet.train import learning_rates
@@ -352,9 +353,16 @@ def test_auto_leaves_wide_linear_layers_to_torch() -> None:
         )
 
     assert engines.choose("auto", wide(4_000)).name == "native"
-    chosen = engines.choose("auto", wide(5_000))
-    assert (chosen.name, "370,000 weights in linear layers" in chosen.about) == ("torch", True)
-    assert engines.choose("native", wide(5_000)).name == "native"
+    chosen = engines.choose("auto", wide(6_000))
+    assert (chosen.name, "444,000 weights in linear layers" in chosen.about) == ("torch", True)
+    assert engines.choose("native", wide(6_000)).name == "native"
+
+
+def test_operations_are_counted_by_the_formula() -> None:
+    digits = kn.load("mnist-5k")
+    forward = 2 * (14 * 14 * 16 * 9 + 7 * 7 * 16 * 16 * 9 + 4 * 4 * 10 * 16 * 9)
+    assert operations(kn.build("tutorial-cnn", digits)) == (forward, 3 * forward - 2 * 14 * 14 * 16 * 9)
+    assert operations(kn.build("linear", digits)) == (2 * 7840, 4 * 7840)
 
 
 def test_unknown_instructions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def _document(findings: list[Finding]) -> dict[str, Any]:
 @app.command
 def bench(
     source: str | None = None, /, *, repeats: Whole = 5, epochs: Whole = 15, threads: Whole | None = None,
-    json: Json = False,
+    peers: bool = False, json: Json = False,
 ) -> None:  # fmt: skip
     """Time the tutorial's loop, PyTorch and the native engine side by side: the same data, the same work.
 
@@ -134,11 +134,14 @@ def bench(
         Epochs of the tutorial's trainings.
     threads
         CPU threads.
+    peers
+        Race the tutorial's trainings against JAX and torch.compile, too.
     """
     from kilonet import display, world
     from kilonet import sources as known
     from kilonet.bench import compare
     from kilonet.errors import DataError
+    from kilonet.peers import missing
 
     for flag, value in (("repeats", repeats), ("epochs", epochs)):
         if value < 1:
@@ -146,13 +149,15 @@ def bench(
     world.set_threads(threads)
     if source is None:
         try:
-            loaded = known.load("mnist")
+            loaded = known.load(source := "mnist")
         except KilonetError as error:
             display.say(f"note: mnist is not here ({error.message}): mnist-5k instead")
-            loaded = known.load("mnist-5k")
+            loaded = known.load(source := "mnist-5k")
     else:
         loaded = known.load(source)
     if loaded.shape != (1, 28, 28) or len(loaded.classes) != 10:
         raise DataError(f"{source}: the tutorial's models take 28x28 grey images of ten classes")
-    found = compare(loaded, repeats, epochs, display.say)
+    if peers and (note := missing()):
+        display.say(f"note: {note}")
+    found = compare(source, repeats, epochs, display.say, peers)
     answer(found, json, lambda: display.races(found))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kilonet.optimizers import Optimizer
 
 
-WIDE = 300_000
+WIDE = 400_000
 """Weights of linear layers from which on PyTorch is the faster (docs/engines.md)."""
 
 Name = Literal["native", "torch"]

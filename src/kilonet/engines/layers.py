@@ -166,6 +166,20 @@ class Plan:
         self.shape, self.flat = size, True
 
 
+def operations(model: Classifier) -> tuple[int, int]:
+    """Floating-point operations for an image, of a forward pass and of a training step.
+
+    Two for each multiplication with its addition in convolutions and linear layers, by the usual formula, padding
+    included. A step has a forward pass, the gradients of the weights, and those by each layer's input but the first's.
+
+    Raises:
+        UnsupportedError: if the kernels don't know a layer.
+    """
+    layers = [layer for layer in Plan(model).layers()[0] if layer.kind == _CONV]
+    forward = [2 * p.oc * p.oh * p.ow * p.c * p.kh * p.kw for p in layers]
+    return sum(forward), 3 * sum(forward) - forward[0]
+
+
 def _flattened(net: nn.Module) -> Iterator[nn.Module]:
     """The modules of a sequence, those of sequences in it included."""
     if type(net) is nn.Sequential:

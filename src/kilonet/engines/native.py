@@ -227,6 +227,13 @@ def logits(model: Classifier, data: Resident, batch_size: int) -> Tensor:
     return Net(model).logits(data.images)
 
 
+def peak(threads: int, seconds: float = 0.5) -> float:
+    """What the processor's multiply-add units do in a bare loop: float32 operations a second, all threads together."""
+    call = library().calls.kn_peak
+    call.restype = c_double
+    return float(call(c_int(threads), c_double(seconds)))
+
+
 def why_not(model: Classifier) -> str | None:
     """Why a model can't be trained here, or None if it can."""
     try:

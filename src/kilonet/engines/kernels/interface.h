@@ -53,5 +53,6 @@ KN_API int kn_gradients(void* net, const KnImages* images, double smoothing, voi
 KN_API int kn_measure(void* net, const KnImages* images, double* loss, int64_t* right, int threads);
 KN_API int kn_logits(void* net, const KnImages* images, void* logits, int threads);
 KN_API void kn_free(void* net);
+KN_API double kn_peak(int threads, double seconds);
 KN_API int kn_supports(const char* feature);
 }

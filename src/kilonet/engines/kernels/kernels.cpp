@@ -1,5 +1,6 @@
 // The interface, for one set of instructions: the compiler's flags choose which.
 #include "net.hpp"
+#include "peak.hpp"
 
 using namespace kn;
 
@@ -53,6 +54,8 @@ int kn_logits(void* net, const KnImages* images, void* logits, int threads) {
 }
 
 void kn_free(void* net) { delete static_cast<AnyNet*>(net); }
+
+double kn_peak(int threads, double seconds) { return peak(threads, seconds); }
 
 int kn_supports(const char* feature) {
 #if defined(__x86_64__)

@@ -1,0 +1,128 @@
+"""What others would take for the tutorial's trainings: JAX, and `torch.compile`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from kilonet.plain import MODELS, tensors
+from kilonet.races import Race, against
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from kilonet.images import Splits
+    from kilonet.races import Work
+
+BATCH, VAL_BATCH, LR = 64, 500, 1e-3
+
+
+def missing() -> str | None:
+    """How to get the peers that are not here."""
+    return None if importlib.util.find_spec("jax") else "JAX is not here, and left out: pip install jax"
+
+
+def races() -> list[Callable[[Splits, int], Race]]:
+    """The tutorial's trainings against those peers that are here."""
+    found: list[Callable[[Splits, int], Race]] = [
+        partial(_race, preset, "torch.compile", _compiled) for preset in MODELS
+    ]
+    if missing() is None:
+        importlib.import_module("jax")
+        found += [partial(_race, preset, "JAX, jitted steps", _jax) for preset in MODELS]
+    return found
+
+
+def _race(preset: str, name: str, way: Callable[[str, Splits, int], Work], splits: Splits, count: int) -> Race:
+    return against(preset, splits, count, name, partial(way, preset, splits, count))
+
+
+def _compiled(preset: str, splits: Splits, count: int) -> Work:
+    """Forward pass and loss compiled, batches indexed from one tensor."""
+    assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
+    (images, labels), val = tensors(splits.train), tensors(splits.val)
+    model = MODELS[preset]()
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(model(x), y)
+
+    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss)
+    forward: Callable[[Tensor], Tensor] = torch.compile(model)
+
+    def train() -> None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+        for _ in range(count):
+            for rows in torch.split(torch.randperm(len(labels)), BATCH):
+                optimizer.zero_grad()
+                compiled(images[rows], labels[rows]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            with torch.no_grad():
+                found = torch.cat([forward(x) for x in torch.split(val[0], VAL_BATCH)])
+                F.cross_entropy(found, val[1]).item(), (found.argmax(1) == val[1]).sum().item()
+
+    return train
+
+
+def _jax(preset: str, splits: Splits, count: int) -> Work:
+    """A jitted step, and a jitted measurement of all validation images at once; Adam as PyTorch has it."""
+    assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
+    jax: Any = importlib.import_module("jax")
+    jnp: Any = importlib.import_module("jax.numpy")
+    (images, labels), val = (tuple(jnp.asarray(t.numpy()) for t in tensors(p)) for p in (splits.train, splits.val))
+
+    def linear(parameters: list[Any], x: Any) -> Any:
+        weight, bias = parameters
+        return x @ weight.T + bias
+
+    def cnn(parameters: list[Any], x: Any) -> Any:
+        x = x.reshape(-1, 1, 28, 28)
+        for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
+            x = jax.lax.conv_general_dilated(
+                x, weight, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NCHW", "OIHW", "NCHW")
+            )
+            x = jax.nn.relu(x + bias[:, None, None])
+        return x.mean((2, 3))
+
+    logits = {"tutorial-linear": linear, "tutorial-cnn": cnn}[preset]
+
+    def loss(parameters: list[Any], x: Any, y: Any) -> Any:
+        told = jax.nn.log_softmax(logits(parameters, x))
+        return -jnp.take_along_axis(told, y[:, None], 1).mean()
+
+    def step(state: Any, images: Any, labels: Any, rows: Any) -> Any:
+        parameters, means, squares, t = state
+        gradients = jax.grad(loss)(parameters, images[rows], labels[rows])
+        t = t + 1
+        means = [0.9 * m + 0.1 * g for m, g in zip(means, gradients, strict=True)]
+        squares = [0.999 * s + 0.001 * g * g for s, g in zip(squares, gradients, strict=True)]
+        parameters = [
+            p - LR / (1 - 0.9**t) * m / (jnp.sqrt(s / (1 - 0.999**t)) + 1e-8)
+            for p, m, s in zip(parameters, means, squares, strict=True)
+        ]
+        return parameters, means, squares, t
+
+    def measured(parameters: list[Any], x: Any, y: Any) -> Any:
+        return loss(parameters, x, y), (logits(parameters, x).argmax(1) == y).sum()
+
+    fast_step, fast_measured = jax.jit(step), jax.jit(measured)
+
+    def train() -> None:
+        parameters = [jnp.asarray(p.detach().numpy()) for p in MODELS[preset]().parameters()]
+        zeros = [jnp.zeros_like(p) for p in parameters]
+        state = (parameters, zeros, zeros, jnp.float32(0))
+        for _ in range(count):
+            order = np.random.default_rng().permutation(len(labels))
+            for start in range(0, len(order), BATCH):
+                state = fast_step(state, images, labels, order[start : start + BATCH])
+            found, right = fast_measured(state[0], *val)
+            float(found), int(right)
+
+    return train
