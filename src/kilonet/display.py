@@ -17,6 +17,7 @@ from kilonet.history import Epoch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from kilonet.config import Config
     from kilonet.doctor.finding import Finding
     from kilonet.images import ImageSet
     from kilonet.metrics import Report
@@ -240,6 +241,30 @@ class TrainingDisplay:
                 f"[bold]{self._indent}{'epoch':>5}   training loss   validation loss   accuracy   seconds[/]"
             )
         return self._told
+
+    def beside(self, config: Config) -> Callable[[int, Epoch], None]:
+        """Show seeds that are trained side by side; what is returned is to be told each seed's epochs."""
+        epochs, latest = config.training.epochs, dict[int, int]()
+
+        def told(seed: int, record: Epoch) -> None:
+            latest[seed] = record.epoch
+            done = sum(latest.values())
+            elapsed = self._progress.tasks[0].elapsed or 0.0
+            ended = sum(epoch == epochs for epoch in latest.values())
+            self._progress.update(
+                self._task,
+                total=config.seeds * epochs,
+                completed=done,
+                description=f"{ended} of {config.seeds} seeds",
+                speed=f"{done / elapsed:.1f} epochs/s" if elapsed > 0 else "",
+                left=f"{(config.seeds * epochs - done) * elapsed / done:.0f} s left",
+            )
+            if self._on and record.epoch == epochs:
+                loss = record.train_loss if record.val_loss is None else record.val_loss
+                accuracy = "" if record.val_accuracy is None else f"   accuracy {percent(record.val_accuracy)}"
+                self._progress.console.print(f"seed {seed:<6} loss {loss:.4f}{accuracy}", highlight=False)
+
+        return told
 
     def _told(self, now: State | Epoch) -> None:
         if self._on:

@@ -1,14 +1,17 @@
-"""Several seeds of a run, one after another, summed up; and any run gone on with."""
+"""Several seeds of a run, one after another or side by side, summed up; and any run gone on with."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import files, plots, rundir, seals
+from kilonet import files, plots, rundir, seals, world
+from kilonet.beside import side_by_side
 from kilonet.errors import DivergedError, RunError
+from kilonet.history import Epoch
 from kilonet.metrics import over_seeds
 from kilonet.run import create, extended, finish, plan, prepare, start, writing
 from kilonet.rundir import Run
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from kilonet.config import Config
     from kilonet.run import Plan, Say, Watch
+    from kilonet.state import State
 
 
 def resume(path: str | Path, epochs: int | None = None, model_file: str | None = None) -> Run:
@@ -61,8 +65,12 @@ def finish_seeds(
     say: Say = lambda _: None,
     epochs: int | None = None,
     model_file: str | None = None,
+    beside: Callable[[int, Epoch], None] | None = None,
 ) -> dict[str, Any]:
     """Train each seed of a run to its end, those that are done left alone, in `seed-S` inside it; then sum them up.
+
+    Side by side the native engine trains as many seeds at once as the run may use threads, each with one, in processes
+    of their own: its bits don't depend on the threads. The torch engine's do, so it takes them one after another.
 
     Args:
         run: from `start_seeds`.
@@ -70,6 +78,8 @@ def finish_seeds(
         say: told, in lines, where a run goes on from.
         epochs: as `prepare` has it.
         model_file: `path/to/file.py:ClassName`, for a model of the user's own.
+        beside: told a seed and a record after each of its epochs, instead of `watch`, where seeds go side by side; with
+            None they don't.
 
     Ctrl-C and SIGTERM are obeyed as `finish` does, and on the spot between two seeds and while they are summed up.
 
@@ -89,11 +99,51 @@ def finish_seeds(
             config = extended(config, epochs)
             run.rewrite_config(config, {})
             stop.hint = f"go on: {again}"
-        first = config.training.seed
-        ended = [_finish_one(run, config, first + i, watch, say, model_file) for i in range(config.seeds)]
+        numbers = range(config.training.seed, config.training.seed + config.seeds)
+        if beside is not None and (workers := at_once(config)) > 1:
+            ended = _finish_beside(run, config, numbers, workers, beside, say, model_file)
+        else:
+            ended = [_finish_one(run, config, seed, watch, say, model_file) for seed in numbers]
         summary = _sum_up(run, config, [member for member in ended if member is not None])
         stop.hint = f"the run is done: {again} shows it"
     return summary
+
+
+def at_once(config: Config) -> int:
+    """How many seeds of a run can go side by side."""
+    training = config.training
+    if training.engine != "native":
+        return 1
+    return min(config.seeds, world.cores(), training.threads or world.cores())
+
+
+def _finish_beside(
+    run: Run,
+    config: Config,
+    numbers: range,
+    workers: int,
+    beside: Callable[[int, Epoch], None],
+    say: Say,
+    model_file: str | None,
+) -> list[Run | None]:
+    config = replace(config, training=replace(config.training, threads=1))
+
+    def tell(seed: int, told: Epoch | str) -> None:
+        beside(seed, told) if isinstance(told, Epoch) else say(told)
+
+    part = partial(_part, run.path, config, model_file)
+    ended = side_by_side(part, numbers, workers, tell, f"go on: kilonet resume {run.path}")
+    return [Run(run.path / f"seed-{seed}") if done else None for seed, done in zip(numbers, ended, strict=True)]
+
+
+def _part(path: Path, config: Config, model_file: str | None, seed: int, tell: Callable[[Epoch | str], None]) -> bool:
+    """Train a seed to its end, in a process of its own; whether it has one."""
+
+    def watch(now: State | Epoch) -> None:
+        if isinstance(now, Epoch):
+            tell(now)
+
+    return _finish_one(Run(path), config, seed, lambda _, __: watch, tell, model_file) is not None
 
 
 def _finish_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,11 @@ def set_threads(threads: int | None) -> int:
             raise ConfigError(f"threads = {threads} won't do: expected from 1 to 1024")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kilonet import world
 from kilonet.engines.layers import Layer, Plan, UnsupportedError
 from kilonet.errors import ConfigError
 from kilonet.optimizers import Adam, Sgd
@@ -35,6 +36,8 @@ VARIANTS = ("avx512", "avx2", "portable")
 BUILT = Path(__file__).with_name("kernels") / "built"
 SECONDS_A_CALL = 0.1
 """Of training that one call of the kernels shall take; with 0, each call is a step."""
+SHORT_STEP = 1e-4
+"""Seconds: of a step so short it is tried whether one thread does it sooner, as it does where cores share no cache."""
 
 
 class _Update(Structure):
@@ -93,8 +96,7 @@ def why_not_built() -> str:
 
 def threads() -> int:
     """How many to use: PyTorch's number, but no more than there are cores. Results don't depend on it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(torch.get_num_threads(), cores)
+    return min(torch.get_num_threads(), world.cores())
 
 
 def _loaded(path: Path, variant: str) -> ctypes.CDLL | None:
@@ -147,7 +149,7 @@ class Net:
 
     def train(
         self, optimizer: Optimizer, data: Resident, rows: Tensor, batch_size: int, rates: Sequence[float],
-        smoothing: float = 0.0, warps: Tensor | None = None,
+        smoothing: float = 0.0, warps: Tensor | None = None, workers: int | None = None,
     ) -> list[float]:  # fmt: skip
         """Train on some rows, int64, (M,), once; the mean loss of each step, in nats, up to one that is not finite."""
         losses, done = (c_double * len(rates))(), c_int64()
@@ -155,7 +157,7 @@ class Net:
         update = _update(optimizer)
         failed = self._calls.kn_train(
             self._handle, byref(images), c_int64(batch_size), (c_double * len(rates))(*rates), byref(update),
-            c_double(smoothing), losses, byref(done), c_int(threads()),
+            c_double(smoothing), losses, byref(done), c_int(workers or threads()),
         )  # fmt: skip
         _check(failed)
         if isinstance(optimizer, Adam):
@@ -203,17 +205,20 @@ def steps(
     rates: Sequence[float], warps: Tensor | None = None,
 ) -> Iterator[list[float]]:  # fmt: skip
     """Train on some rows as `kilonet.engines.torch.steps` does, many steps a call."""
-    net, batch = Net(model), training.batch_size
-    at, some = 0, 1
+    net, batch, most = Net(model), training.batch_size, threads()
+    at, some, workers, pace = 0, 1, most, dict[int, float]()
     while at < len(rates):
         start = time.perf_counter()
         part = slice(at * batch, (at + some) * batch)
         losses = net.train(
             optimizer, data, rows[part], batch, rates[at : at + some], training.label_smoothing,
-            None if warps is None else warps[part],
+            None if warps is None else warps[part], workers,
         )  # fmt: skip
+        pace[workers] = (time.perf_counter() - start) / len(losses)
         yield losses
         at += len(losses)
+        untried = len(losses) >= 16 and pace[workers] < SHORT_STEP and 1 not in pace
+        workers = 1 if untried else min(pace, key=lambda count: pace[count])
         some = max(1, min(int(some * SECONDS_A_CALL / (time.perf_counter() - start)), 4 * some))
 
 

@@ -52,41 +52,66 @@ template <class S> class Input {
     // Bilinear, with zeros around the image: the result's pixel (x, y), measured from the centre, is the source's at
     // warp * (x, y, 1).
     void warp(const KnImages& images, int64_t first, int count, V<S>* to) const {
-        const int area = shape.h * shape.w, side = shape.w + 2;
-        std::vector<S> warped(size_t(L<S>) * area), framed(size_t(shape.h + 2) * side);
+        const int area = shape.h * shape.w, row = (area / L<S> + 2) * L<S>;
+        std::vector<S> warped(size_t(L<S>) * row);
+        std::vector<uint8_t> framed(size_t(shape.h + 2) * (shape.w + 2));
+        std::vector<int32_t> corners(framed.size());
         for (int c = 0; c < shape.c; ++c) {
-            std::fill(warped.begin(), warped.end(), S(0));
             for (int lane = 0; lane < count; ++lane) {
-                const uint8_t* from = image(images, first + lane) + c * area;
-                for (int y = 0; y < shape.h; ++y)
-                    for (int x = 0; x < shape.w; ++x) framed[size_t((y + 1) * side + x + 1)] = from[y * shape.w + x];
-                sample(framed.data(), images.warps + (first + lane) * 6, warped.data() + size_t(lane) * area);
+                gather_corners(image(images, first + lane) + c * area, framed.data(), corners.data());
+                sample(corners.data(), images.warps + (first + lane) * 6, warped.data() + size_t(lane) * row);
             }
-            for (int i = 0; i < area; ++i) {
-                V<S> value{};
-                for (int lane = 0; lane < count; ++lane) value[lane] = warped[size_t(lane) * area + i];
-                put(to, c * area + i, value);
+            for (int begin = 0; begin < area; begin += L<S>) {
+                V<S> pixels[L<S>];
+                for (int lane = 0; lane < L<S>; ++lane)
+                    std::memcpy(&pixels[lane], warped.data() + size_t(lane) * row + begin, sizeof pixels[lane]);
+                transpose(pixels);
+                for (int i = 0; i < std::min(L<S>, area - begin); ++i) put(to, c * area + begin + i, pixels[i]);
             }
         }
     }
 
-    // `from` has a frame of one zero on each side; whatever lies further out is moved onto it.
-    void sample(const S* from, const float* m, S* to) const {
-        const S right = S(shape.w), bottom = S(shape.h), cx = S(shape.w - 1) / 2, cy = S(shape.h - 1) / 2;
+    // Each pixel with its neighbours to the right, below, and below to the right, as the bytes of a word; the image has a
+    // frame of one zero on each side.
+    void gather_corners(const uint8_t* from, uint8_t* framed, int32_t* corners) const {
         const int side = shape.w + 2;
+        for (int y = 0; y < shape.h; ++y) std::memcpy(framed + (y + 1) * side + 1, from + y * shape.w, size_t(shape.w));
+        for (int i = 0; i < (shape.h + 1) * side - 1; ++i)
+            corners[i] = int32_t(framed[i] | uint32_t(framed[i + 1]) << 8 | uint32_t(framed[i + side]) << 16 |
+                                 uint32_t(framed[i + side + 1]) << 24);
+    }
+
+    // Pixels of a row as many at once as there are lanes; the last ones lie beyond it, and the next row overwrites them.
+    // Whatever would be read from further out than the frame is read from the frame.
+    void sample(const int32_t* corners, const float* m, S* to) const {
+        using Words = typename Simd<S>::Words;
+        const S cx = S(shape.w - 1) / 2, cy = S(shape.h - 1) / 2;
+        V<S> lanes;
+        for (int lane = 0; lane < L<S>; ++lane) lanes[lane] = S(lane);
         for (int y = 0; y < shape.h; ++y) {
-            const S dy = y - cy, x0 = m[1] * dy + m[2] + cx, y0 = m[4] * dy + m[5] + cy;
-            for (int x = 0; x < shape.w; ++x) {
-                const S dx = x - cx;
-                const S sx = std::min(std::max(m[0] * dx + x0, S(-1)), right);
-                const S sy = std::min(std::max(m[3] * dx + y0, S(-1)), bottom);
-                const int ix = std::min(int(sx + 1), shape.w), iy = std::min(int(sy + 1), shape.h);
-                const S fx = sx + 1 - ix, fy = sy + 1 - iy;
-                const S* at = from + iy * side + ix;
-                const S above = at[0] + fx * (at[1] - at[0]), below = at[side] + fx * (at[side + 1] - at[side]);
-                to[y * shape.w + x] = above + fy * (below - above);
+            const S dy = y - cy, x0 = m[1] * dy + m[2] + cx + 1, y0 = m[4] * dy + m[5] + cy + 1;
+            for (int x = 0; x < shape.w; x += L<S>) {
+                const V<S> dx = lanes + (x - cx);
+                const V<S> sx = between(S(m[0]) * dx + x0, S(shape.w + 1)), sy = between(S(m[3]) * dx + y0, S(shape.h + 1));
+                const Words ix = whole(sx, shape.w), iy = whole(sy, shape.h), at = iy * (shape.w + 2) + ix;
+                Words four;
+                for (int lane = 0; lane < L<S>; ++lane) four[lane] = corners[at[lane]];
+                const V<S> fx = sx - __builtin_convertvector(ix, V<S>), fy = sy - __builtin_convertvector(iy, V<S>);
+                const V<S> a = byte_of<S>(four, 0), b = byte_of<S>(four, 1), c = byte_of<S>(four, 2), d = byte_of<S>(four, 3);
+                const V<S> above = a + fx * (b - a), below = c + fx * (d - c), value = above + fy * (below - above);
+                std::memcpy(to + y * shape.w + x, &value, sizeof value);
             }
         }
+    }
+
+    static V<S> between(V<S> x, S most) {
+        x = x < 0 ? V<S>{} : x;
+        return x > most ? splat<S>(most) : x;
+    }
+
+    static typename Simd<S>::Words whole(V<S> x, int most) {
+        const auto found = __builtin_convertvector(x, typename Simd<S>::Words);
+        return found > most ? typename Simd<S>::Words{} + most : found;
     }
 
     Shape shape;
