@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ class _Worker:
 
     def begin(self, number: int) -> None:
         self.number = number
-        self.connection.send(number)
+        with suppress(BrokenPipeError):  # a dead one is noticed when it is listened to
+            self.connection.send(number)
 
 
 def side_by_side(

@@ -7,7 +7,6 @@ import importlib.util
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -51,13 +50,10 @@ def _compiled(preset: str, splits: Splits, count: int) -> Work:
     (images, labels), val = tensors(splits.train), tensors(splits.val)
     model = MODELS[preset]()
 
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(model(x), y)
-
-    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss)
+    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(lambda x, y: F.cross_entropy(model(x), y))
     forward: Callable[[Tensor], Tensor] = torch.compile(model)
 
-    def train() -> None:
+    def train() -> tuple[float, float]:
         optimizer = torch.optim.Adam(model.parameters(), lr=LR)
         for _ in range(count):
             for rows in torch.split(torch.randperm(len(labels)), BATCH):
@@ -66,7 +62,9 @@ def _compiled(preset: str, splits: Splits, count: int) -> Work:
                 optimizer.step()
             with torch.no_grad():
                 found = torch.cat([forward(x) for x in torch.split(val[0], VAL_BATCH)])
-                F.cross_entropy(found, val[1]).item(), (found.argmax(1) == val[1]).sum().item()
+                loss = F.cross_entropy(found, val[1]).item()
+                right = int((found.argmax(1) == val[1]).sum())
+        return loss, right / len(val[1])
 
     return train
 
@@ -114,15 +112,16 @@ def _jax(preset: str, splits: Splits, count: int) -> Work:
 
     fast_step, fast_measured = jax.jit(step), jax.jit(measured)
 
-    def train() -> None:
+    def train() -> tuple[float, float]:
         parameters = [jnp.asarray(p.detach().numpy()) for p in MODELS[preset]().parameters()]
         zeros = [jnp.zeros_like(p) for p in parameters]
         state = (parameters, zeros, zeros, jnp.float32(0))
         for _ in range(count):
-            order = np.random.default_rng().permutation(len(labels))
+            order = torch.randperm(len(labels)).numpy()
             for start in range(0, len(order), BATCH):
                 state = fast_step(state, images, labels, order[start : start + BATCH])
             found, right = fast_measured(state[0], *val)
-            float(found), int(right)
+            measured_last = float(found), int(right) / len(val[1])
+        return measured_last
 
     return train

@@ -1,0 +1,39 @@
+"""The peers do the same work as the plain loop and as each other."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+import kilonet as kn
+from kilonet import peers, plain
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what torch.compile imports
+]
+
+
+@pytest.mark.parametrize("preset", plain.MODELS)
+def test_jax_and_torch_compile_follow_each_other(preset: str, mnist_5k: kn.ImageSet) -> None:
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is not installed")
+    splits, found = mnist_5k.split("tutorial"), list[tuple[float, float]]()
+    for way in (peers._jax, peers._compiled):
+        torch.manual_seed(1)
+        found.append(way(preset, splits, 2)())  # type: ignore[arg-type]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
+    assert found[0][1] == pytest.approx(found[1][1], abs=0.005)
+
+
+def test_torch_compile_gets_as_far_as_the_plain_loop(mnist_5k: kn.ImageSet) -> None:
+    splits = mnist_5k.split("tutorial")
+    assert splits.val is not None
+    torch.manual_seed(1)
+    loss: float = peers._compiled("tutorial-linear", splits, 2)()[0]  # type: ignore[index]
+    torch.manual_seed(1)
+    parts = plain.tensors(splits.train), plain.tensors(splits.val)
+    told = list(plain.plain_loop(plain.MODELS["tutorial-linear"](), *parts, 2))[-1]
+    assert loss == pytest.approx(told.val_loss_over_images, rel=0.02)
