@@ -271,6 +271,41 @@ def test_bits_depend_neither_on_threads_nor_on_calls(variant: str, name: str) ->
     assert all(trained(name, threads, calls) == expected for threads, calls in ((1, 3), (2, 1), (3, 5), (7, 2)))
 
 
+@pytest.mark.parametrize("short", [0.0, 1.0])
+def test_whoever_is_the_faster_trains_to_the_same_bits(short: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between several threads and one, of a step that counts as short."""
+    used, train = list[int | None](), native.Net.train
+
+    def noted(self: native.Net, *given: Any) -> list[float]:
+        used.append(given[-1])
+        return train(self, *given)
+
+    monkeypatch.setattr(native, "SHORT_STEP", short)
+    monkeypatch.setattr(native, "threads", lambda: 2)
+    monkeypatch.setattr(native.Net, "train", noted)
+    data = kn.load("mnist-5k")
+    model, training = kn.build("linear", data), recipe("linear")
+    rows, rates = torch.arange(2000), [1e-3] * 125
+    list(native.steps(model, optimizers.optimizer(model, training), Resident.of(data, CPU), rows,
+                      Training(batch_size=16), rates, None))  # fmt: skip
+    assert (1 in used) == bool(short)
+    expected = kn.build("linear", data)
+    net = native.Net(expected)
+    train(net, optimizers.optimizer(expected, training), Resident.of(data, CPU), rows, 16, rates)
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_validation_is_that_of_torch(variant: str, name: str) -> None:
+    data = kn.load("mnist-5k")
+    model = kn.build(name, data)
+    loss, accuracy = native.measure(model, Resident.of(data, CPU), 1)
+    expected = plain.measure(model, Resident.of(data, CPU), 500)
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+    assert accuracy == pytest.approx(expected[1], abs=1e-3)
+
+
 def test_the_norms_count_their_batches() -> None:
     data = kn.load("digits")
     model, training = kn.build("kilo-4k", data), recipe("kilo-4k")
