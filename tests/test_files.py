@@ -312,7 +312,8 @@ def test_a_signal_ends_a_run_of_seeds_wherever_it_comes(
 
 
 EARLY = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 class Finder:
     def find_spec(self, name, *_):
         if name == "cyclopts":
