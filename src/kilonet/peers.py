@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def races() -> list[Callable[[Splits, int], Race]]:
 
 
 def _race(preset: str, name: str, way: Callable[[str, Splits, int], Work], splits: Splits, count: int) -> Race:
-    return against(preset, splits, count, name, partial(way, preset, splits, count))
+    return replace(against(preset, splits, count, name, partial(way, preset, splits, count)), compiles=True)
 
 
 def _compiled(preset: str, splits: Splits, count: int) -> Work:

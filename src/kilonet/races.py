@@ -46,6 +46,7 @@ class Race:
         goal: the ratio of the times to reach, if there is one.
         operations: floating-point operations of the second way (see `kilonet.engines.layers.operations`).
         threads: that the second way computes with.
+        compiles: whether the first way compiles itself in the round that is not counted.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Race:
     goal: float | None
     operations: float
     threads: int
+    compiles: bool = False
 
     def run(self, repeats: int) -> dict[str, Any]:
         """Time both ways, alternating and after a rest each, behind one round that is not counted."""
@@ -70,6 +72,7 @@ class Race:
             "ratios": ratios,
             "goal": self.goal,
             "first_round_seconds": rounds[0],
+            "compile_seconds": rounds[0][0] - first if self.compiles else None,
             "gflops": self.operations / second / 1e9,
         }
 
