@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,17 +28,23 @@ if TYPE_CHECKING:
 BATCH, VAL_BATCH, LR = 64, 500, 1e-3
 
 
-def missing() -> str | None:
-    """How to get the peers that are not here."""
-    return None if importlib.util.find_spec("jax") else "JAX is not here, and left out: pip install jax"
+def missing() -> dict[str, str]:
+    """The peers that can't run here, and what they take."""
+    found = {}
+    if shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")) is None:
+        found["torch.compile"] = "a C++ compiler, g++ or the one that CXX names"
+    if importlib.util.find_spec("jax") is None:
+        found["JAX"] = "pip install jax"
+    return found
 
 
 def races() -> list[Callable[[Splits, int], Race]]:
     """The tutorial's trainings against those peers that are here."""
-    found: list[Callable[[Splits, int], Race]] = [
-        partial(_race, preset, "torch.compile", _compiled) for preset in MODELS
-    ]
-    if missing() is None:
+    found: list[Callable[[Splits, int], Race]] = []
+    left_out = missing()
+    if "torch.compile" not in left_out:
+        found += [partial(_race, preset, "torch.compile", _compiled) for preset in MODELS]
+    if "JAX" not in left_out:
         importlib.import_module("jax")
         found += [
             partial(_race, preset, name, partial(_jax, scanned=scanned))
