@@ -252,6 +252,7 @@ def test_bench_prints_ratios_and_conditions(
     lines = capsys.readouterr().out.splitlines()
     table = lines[lines.index("") + 1 :]
     assert len(table) == 9
+    assert max(map(len, table)) <= 142
     assert all(row.split()[-2:] == ["30", "30"] for row in table[1:])
 
 

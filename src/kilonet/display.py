@@ -181,7 +181,7 @@ def races(found: dict[str, Any]) -> None:
     for key, value in found["conditions"].items():
         line(f"{key:10} {value}")
     line()
-    numbers = ["that, s", "kilonet, s", "ratio", "goal", "GFLOP/s", "of peak", "that, MB", "kilonet, MB"]
+    numbers = ["that, s", "ours, s", "ratio", "goal", "GFLOP/s", "of peak", "that, MB", "ours, MB"]
     table(["work", "against", *numbers], [_race(race) for race in found["results"]], numbers)
     for race in found["results"]:
         if race["compile_seconds"] is not None:

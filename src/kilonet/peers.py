@@ -49,7 +49,7 @@ def races() -> list[Callable[[Splits, int], Race]]:
         found += [
             partial(_race, preset, name, partial(_jax, scanned=scanned))
             for preset in MODELS
-            for name, scanned in (("JAX, jitted steps", False), ("JAX, a jitted scan of steps", True))
+            for name, scanned in (("JAX, jitted steps", False), ("JAX, a jitted scan", True))
         ]
     return found
 

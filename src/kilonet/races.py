@@ -164,7 +164,7 @@ def _inference(splits: Splits, count: int) -> Race:
         return partial(native.logits, model, resident, 500)
 
     return Race(
-        f"tutorial-cnn, {len(few):,} images classified", "PyTorch, batches of 250 or 500", (theirs, ours), 2,
+        f"tutorial-cnn, {len(few):,} images classified", "PyTorch, batches 250 or 500", (theirs, ours), 2,
         operations(model)[0] * len(few), torch.get_num_threads(),
     )  # fmt: skip
 
@@ -189,7 +189,7 @@ def _two_at_once(splits: Splits, count: int) -> Race:
 
     done = 2 * operations(build("tutorial-cnn", splits.train))[1] * len(splits.train)
     return Race(
-        "tutorial-cnn, an epoch of two seeds at once", "one of them alone, one thread", (one, two), 1 / 1.15, done, 2
+        "tutorial-cnn, two seeds at once, an epoch", "one of them, on one thread", (one, two), 1 / 1.15, done, 2
     )
 
 
