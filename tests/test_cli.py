@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import kilonet as kn
-from kilonet import bench, cli
+from kilonet import bench, cli, display
 from kilonet.config import read_toml
 
 FILES = {
@@ -234,7 +234,8 @@ def test_data_lists_shows_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_bench_prints_ratios_and_conditions(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "memory_alone", lambda *_: 1.0)
+    memory = {"start": 200.0, "data": 204.0, "peak": 230.0}
+    monkeypatch.setattr(bench, "memory_alone", lambda *_: memory)
     found = spoken(capsys, "bench", "mnist-5k", "--repeats", "1", "--epochs", "1")
     names = [race["name"].split(",")[0] for race in found["results"]]
     assert names == ["tutorial-linear", *["tutorial-cnn"], *["kilo-4k"] * 2, *["kilo-16k"] * 2, *["tutorial-cnn"] * 2]
@@ -243,14 +244,24 @@ def test_bench_prints_ratios_and_conditions(
     )
     assert found["conditions"]["threads"] >= 1
     assert all(0 < race["share_of_peak"] < 1.2 for race in found["results"])
-    assert all(race["peak_megabytes"] == [1.0, 1.0] for race in found["results"])
+    assert all(race["memory"] == [memory, memory] for race in found["results"])
+    assert "less the 200 that it began with" in found["conditions"]["MB"]
+    assert "the data, once opened, are 4 of" in found["conditions"]["MB"]
+    assert [race["compile_seconds"] for race in found["results"]] == [None] * 8
+    display.races(found)
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[lines.index("") + 1 :]
+    assert len(table) == 9
+    assert max(map(len, table)) <= 142
+    assert all(row.split()[-2:] == ["30", "30"] for row in table[1:])
 
 
 def test_a_side_of_a_race_is_measured_in_a_process_of_its_own() -> None:
     epoch_of_kilo_4k = 2
-    megabytes = bench.memory_alone("mnist-5k", epoch_of_kilo_4k, 1)
-    assert megabytes is not None
-    assert 2 * 5000 * 784 / 1e6 * 5 / 7 < megabytes < 300
+    memory = bench.memory_alone("mnist-5k", epoch_of_kilo_4k, 1)
+    assert memory is not None
+    assert 50 < memory["start"] <= memory["data"] < memory["peak"]
+    assert 2 * 5000 * 784 / 1e6 * 5 / 7 < memory["peak"] - memory["start"] < 300
 
 
 @pytest.mark.parametrize(

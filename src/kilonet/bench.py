@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from kilonet.images import split
 from kilonet.races import RACES, REST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kilonet.images import Splits
     from kilonet.races import Race
@@ -46,7 +47,7 @@ def compare(
         tell(f"{race.name}: {repeats} round{'s' * (repeats > 1)}, alternating with {race.against}")
         result = race.run(repeats)
         result["share_of_peak"] = result["gflops"] / peaks[race.threads]
-        result["peak_megabytes"] = [memory_alone(source, index, side, with_peers) for side in (0, 1)]
+        result["memory"] = [memory_alone(source, index, side, with_peers) for side in (0, 1)]
         results.append(result)
     return {
         "conditions": {
@@ -62,26 +63,45 @@ def compare(
             "torch": torch.__version__,
             "timed": f"median of {repeats} rounds, alternating, one before not counted",
             "rest": f"{1000 * REST:.0f} ms before each",
-            "MB": "peak of a process that does one side, an epoch of it, beyond what it had before it opened the data",
+            "MB": _memory_in_words([memory for result in results for memory in result["memory"] if memory is not None]),
         },
         "results": results,
     }
 
 
-def memory_alone(source: str, index: int, side: int, with_peers: bool = False) -> float | None:
-    """Peak memory of one side of a race, in a process of its own: MB; None where the system does not tell."""
+def memory_alone(source: str, index: int, side: int, with_peers: bool = False) -> dict[str, float] | None:
+    """Memory of a process of its own that does one side of a race, MB; None where the system does not tell.
+
+    Returns:
+        What it has at its `start`, with the interpreter and the libraries; with the `data` opened, which is mapped from
+        a file and counts as it is read; and at its `peak`.
+    """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_memory, source, index, side, torch.get_num_threads(), with_peers).result()
 
 
-def _memory(source: str, index: int, side: int, threads: int, with_peers: bool) -> float | None:
+def _memory(source: str, index: int, side: int, threads: int, with_peers: bool) -> dict[str, float] | None:
     world.set_threads(threads)
     make = _makers(with_peers)[index]
-    before = world.memory()
+    start = world.memory()
     splits = split(sources.load(source), "tutorial")
+    data = world.memory()
     make(splits, 1).ways[side]()()
-    most = world.memory(peak=True)
-    return None if before is None or most is None else (most - before) / 1e6
+    peak = world.memory(peak=True)
+    if start is None or data is None or peak is None:
+        return None
+    return {"start": start / 1e6, "data": data / 1e6, "peak": peak / 1e6}
+
+
+def _memory_in_words(found: Sequence[dict[str, float]]) -> str:
+    if not found:
+        return "this system does not tell"
+    start = statistics.median(memory["start"] for memory in found)
+    data = statistics.median(memory["data"] - memory["start"] for memory in found)
+    return (
+        f"peak of a new process that does one side, an epoch of it, less the {start:.0f} that it began with "
+        f"(interpreter, libraries); the data, once opened, are {data:.0f} of what is left"
+    )
 
 
 def _makers(with_peers: bool) -> list[Callable[[Splits, int], Race]]:

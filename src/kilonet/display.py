@@ -181,13 +181,17 @@ def races(found: dict[str, Any]) -> None:
     for key, value in found["conditions"].items():
         line(f"{key:10} {value}")
     line()
-    numbers = ["that, s", "kilonet, s", "ratio", "goal", "GFLOP/s", "of peak", "that, MB", "kilonet, MB"]
+    numbers = ["that, s", "ours, s", "ratio", "goal", "GFLOP/s", "of peak", "that, MB", "ours, MB"]
     table(["work", "against", *numbers], [_race(race) for race in found["results"]], numbers)
+    for race in found["results"]:
+        if race["compile_seconds"] is not None:
+            longer = f"{race['compile_seconds']:.1f} s longer than a timed one: it compiled"
+            line(f"{race['name']}: the first round of {race['against']} took {longer}")
 
 
 def _race(race: dict[str, Any]) -> tuple[str, ...]:
     goal = "" if race["goal"] is None else f"{race['goal']:.2f}"
-    memory = ["" if megabytes is None else f"{megabytes:.0f}" for megabytes in race["peak_megabytes"]]
+    memory = ["" if side is None else f"{side['peak'] - side['start']:.0f}" for side in race["memory"]]
     return (
         race["name"], race["against"], f"{race['baseline_seconds']:.3f}", f"{race['kilonet_seconds']:.3f}",
         f"{race['ratio']:.2f}", goal, f"{race['gflops']:.0f}", f"{100 * race['share_of_peak']:.0f} %", *memory,

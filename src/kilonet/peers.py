@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +28,34 @@ if TYPE_CHECKING:
 BATCH, VAL_BATCH, LR = 64, 500, 1e-3
 
 
-def missing() -> str | None:
-    """How to get the peers that are not here."""
-    return None if importlib.util.find_spec("jax") else "JAX is not here, and left out: pip install jax"
+def missing() -> dict[str, str]:
+    """The peers that can't run here, and what they take."""
+    found = {}
+    if shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")) is None:
+        found["torch.compile"] = "a C++ compiler, g++ or the one that CXX names"
+    if importlib.util.find_spec("jax") is None:
+        found["JAX"] = "pip install jax"
+    return found
 
 
 def races() -> list[Callable[[Splits, int], Race]]:
     """The tutorial's trainings against those peers that are here."""
-    found: list[Callable[[Splits, int], Race]] = [
-        partial(_race, preset, "torch.compile", _compiled) for preset in MODELS
-    ]
-    if missing() is None:
+    found: list[Callable[[Splits, int], Race]] = []
+    left_out = missing()
+    if "torch.compile" not in left_out:
+        found += [partial(_race, preset, "torch.compile", _compiled) for preset in MODELS]
+    if "JAX" not in left_out:
         importlib.import_module("jax")
-        found += [partial(_race, preset, "JAX, jitted steps", _jax) for preset in MODELS]
+        found += [
+            partial(_race, preset, name, partial(_jax, scanned=scanned))
+            for preset in MODELS
+            for name, scanned in (("JAX, jitted steps", False), ("JAX, a jitted scan", True))
+        ]
     return found
 
 
 def _race(preset: str, name: str, way: Callable[[str, Splits, int], Work], splits: Splits, count: int) -> Race:
-    return against(preset, splits, count, name, partial(way, preset, splits, count))
+    return replace(against(preset, splits, count, name, partial(way, preset, splits, count)), compiles=True)
 
 
 def _compiled(preset: str, splits: Splits, count: int) -> Work:
@@ -69,12 +83,35 @@ def _compiled(preset: str, splits: Splits, count: int) -> Work:
     return train
 
 
-def _jax(preset: str, splits: Splits, count: int) -> Work:
-    """A jitted step, and a jitted measurement of all validation images at once; Adam as PyTorch has it."""
+def _jax(preset: str, splits: Splits, count: int, scanned: bool = False) -> Work:
+    """Jitted steps, or all whole batches of an epoch in one jitted scan; all validation images at once."""
     assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
-    jax: Any = importlib.import_module("jax")
     jnp: Any = importlib.import_module("jax.numpy")
     (images, labels), val = (tuple(jnp.asarray(t.numpy()) for t in tensors(p)) for p in (splits.train, splits.val))
+    step, scan, measured = _jitted(preset)
+
+    def train() -> tuple[float, float]:
+        parameters = [jnp.asarray(p.detach().numpy()) for p in MODELS[preset]().parameters()]
+        zeros = [jnp.zeros_like(p) for p in parameters]
+        state = (parameters, zeros, zeros, jnp.float32(0))
+        for _ in range(count):
+            order = torch.randperm(len(labels)).numpy()
+            done = len(order) // BATCH * BATCH if scanned else 0
+            if done:
+                state = scan(state, images, labels, order[:done].reshape(-1, BATCH))
+            for start in range(done, len(order), BATCH):
+                state = step(state, images, labels, order[start : start + BATCH])
+            found, right = measured(state[0], *val)
+            measured_last = float(found), int(right) / len(val[1])
+        return measured_last
+
+    return train
+
+
+def _jitted(preset: str) -> tuple[Any, Any, Any]:
+    """A step, a scan of steps over batches of rows, (B, 64), and a measurement; Adam as PyTorch has it."""
+    jax: Any = importlib.import_module("jax")
+    jnp: Any = importlib.import_module("jax.numpy")
 
     def linear(parameters: list[Any], x: Any) -> Any:
         weight, bias = parameters
@@ -110,18 +147,7 @@ def _jax(preset: str, splits: Splits, count: int) -> Work:
     def measured(parameters: list[Any], x: Any, y: Any) -> Any:
         return loss(parameters, x, y), (logits(parameters, x).argmax(1) == y).sum()
 
-    fast_step, fast_measured = jax.jit(step), jax.jit(measured)
+    def scan(state: Any, images: Any, labels: Any, batches: Any) -> Any:
+        return jax.lax.scan(lambda state, rows: (step(state, images, labels, rows), None), state, batches)[0]
 
-    def train() -> tuple[float, float]:
-        parameters = [jnp.asarray(p.detach().numpy()) for p in MODELS[preset]().parameters()]
-        zeros = [jnp.zeros_like(p) for p in parameters]
-        state = (parameters, zeros, zeros, jnp.float32(0))
-        for _ in range(count):
-            order = torch.randperm(len(labels)).numpy()
-            for start in range(0, len(order), BATCH):
-                state = fast_step(state, images, labels, order[start : start + BATCH])
-            found, right = fast_measured(state[0], *val)
-            measured_last = float(found), int(right) / len(val[1])
-        return measured_last
-
-    return train
+    return jax.jit(step), jax.jit(scan), jax.jit(measured)

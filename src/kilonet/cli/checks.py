@@ -157,7 +157,7 @@ def bench(
         loaded = known.load(source)
     if loaded.shape != (1, 28, 28) or len(loaded.classes) != 10:
         raise DataError(f"{source}: the tutorial's models take 28x28 grey images of ten classes")
-    if peers and (note := missing()):
-        display.say(f"note: {note}")
+    for peer, takes in missing().items() if peers else ():
+        display.say(f"note: {peer} is left out: it takes {takes}")
     found = compare(source, repeats, epochs, display.say, peers)
     answer(found, json, lambda: display.races(found))
