@@ -170,8 +170,12 @@ template <class S> class Convolution {
                     run_dense<S>(m.x + group * s.x.size() + from, some,
                                  m.gy + group * s.y.size() + s.y.at(channels.first, 0, 0), s.y.plane(),
                                  channels.count, sums);
-                for (int o = 0; o < channels.count; ++o)
-                    for (int i = 0; i < some; ++i) gradient[weight_place(channels.first + o, from + i, 0, 0)] = sums[o][i];
+                for (int o = 0; o < channels.count; ++o) {
+                    S* to = gradient + weight_place(channels.first + o, from, 0, 0);
+                    if (some == L<S> && l.in_stride == 1) std::memcpy(to, &sums[o], sizeof sums[o]);
+                    else
+                        for (int i = 0; i < some; ++i) to[i * l.in_stride] = sums[o][i];
+                }
             }
     }
 
