@@ -7,6 +7,7 @@ import signal
 import threading
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
@@ -58,14 +59,16 @@ def side_by_side(
         What each part gave, in the order of the numbers.
 
     Raises:
-        RunError: if a process was killed, or a part was refused; those under way are put down first.
+        RunError: if a process died, or a part raised a `KilonetError`, whose words it has; the others are put down
+            first.
         KeyboardInterrupt: likewise, after Ctrl-C.
     """
     left, found = deque(numbers), dict[int, Any]()
-    team = [_Worker(part) for _ in range(min(workers, len(left)))]
+    team: list[_Worker] = []
     try:
-        for worker in team:
-            worker.begin(left.popleft())
+        for _ in range(min(workers, len(left))):
+            team.append(_Worker(part))
+            team[-1].begin(left.popleft())
         busy = list(team)
         while busy:
             ready = wait([worker.connection for worker in busy])
@@ -120,11 +123,17 @@ def _serve(part: Part, connection: Connection) -> None:
             while True:
                 number = connection.recv()
                 try:
-                    connection.send(("done", part(number, lambda value: connection.send(("told", value)))))
+                    connection.send(("done", part(number, partial(_tell, connection))))
                 except KilonetError as error:
                     connection.send(("refused", (error.message, error.hint)))
-    except (Interrupted, EOFError, BrokenPipeError):
+    except (Interrupted, EOFError, BrokenPipeError, ConnectionResetError):
         pass
+
+
+def _tell(connection: Connection, value: Any) -> None:
+    """Where the parent is gone nobody listens; `_follow` ends the work then, once it has been saved."""
+    with suppress(BrokenPipeError):
+        connection.send(("told", value))
 
 
 def _follow() -> None:

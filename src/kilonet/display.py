@@ -246,11 +246,13 @@ class TrainingDisplay:
             )
         return self._told
 
-    def beside(self, config: Config) -> Callable[[int, Epoch], None]:
-        """Show seeds that are trained side by side; what is returned is to be told each seed's epochs."""
-        epochs, latest = config.training.epochs, dict[int, int]()
+    def beside(self, config: Config, more: int | None = None) -> Callable[[int, Epoch], None]:
+        """Show seeds that are trained side by side, perhaps for more epochs; what is returned is to be told each."""
+        epochs, latest, told_epochs = more or config.training.epochs, dict[int, int](), 0
 
         def told(seed: int, record: Epoch) -> None:
+            nonlocal told_epochs
+            told_epochs += 1
             latest[seed] = record.epoch
             done = sum(latest.values())
             elapsed = self._progress.tasks[0].elapsed or 0.0
@@ -260,8 +262,8 @@ class TrainingDisplay:
                 total=config.seeds * epochs,
                 completed=done,
                 description=f"{ended} of {config.seeds} seeds",
-                speed=f"{done / elapsed:.1f} epochs/s" if elapsed > 0 else "",
-                left=f"{(config.seeds * epochs - done) * elapsed / done:.0f} s left",
+                speed=f"{told_epochs / elapsed:.1f} epochs/s" if elapsed > 0 else "",
+                left=f"{(config.seeds * epochs - done) * elapsed / told_epochs:.0f} s left",
             )
             if self._on and record.epoch == epochs:
                 loss = record.train_loss if record.val_loss is None else record.val_loss

@@ -306,6 +306,35 @@ def test_validation_is_that_of_torch(variant: str, name: str) -> None:
     assert accuracy == pytest.approx(expected[1], abs=1e-3)
 
 
+ENDS_IN_ONE_PIXEL = {
+    "a convolution, then linear": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(5, 4)
+    ),
+    "a convolution that gives the logits": lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 4), nn.Flatten()),
+    "another over its pixel": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Conv2d(3, 5, 4), nn.ReLU(), nn.Conv2d(5, 4, 1), nn.Flatten()
+    ),
+}
+
+
+@pytest.mark.parametrize("make", ENDS_IN_ONE_PIXEL.values(), ids=ENDS_IN_ONE_PIXEL.keys())
+def test_maps_of_one_pixel(variant: str, make: Any) -> None:
+    data = some((1, 6, 6), 4, 37, 3)
+    torch.manual_seed(0)
+    assert worst(classifier(make(), (1, 6, 6), 4).double(), data) < 1e-10
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d, nn.AvgPool2d])
+def test_nan_passes_through_every_layer(variant: str, pool: Any) -> None:
+    """So that a training that went wrong stops."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), pool(2), nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Flatten())
+    model, data = classifier(net, (1, 6, 6), 4), some((1, 6, 6), 4, 20, 1)
+    with torch.no_grad():
+        model.net[0].weight[1, 0, 1, 1] = torch.nan  # type: ignore[index]
+    assert np.isnan(native.measure(model, data, 1)[0])
+    assert np.isnan(native.Net(model).gradients(data, torch.arange(20))[0])
+
+
 def test_the_norms_count_their_batches() -> None:
     data = kn.load("digits")
     model, training = kn.build("kilo-4k", data), recipe("kilo-4k")

@@ -125,7 +125,7 @@ def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str 
     from kilonet.seeds import finish_seeds
 
     with display.TrainingDisplay() as shown:
-        summary = finish_seeds(found, shown.watch, display.say, epochs, model, shown.beside(found.config))
+        summary = finish_seeds(found, shown.watch, display.say, epochs, model, shown.beside(found.config, epochs))
 
     def tell() -> None:
         display.seeds(summary)

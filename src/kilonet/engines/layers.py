@@ -161,7 +161,7 @@ class Plan:
             raise UnsupportedError("flattening of some dimensions")
         channels, height, width = self.shape
         size = (channels * height * width, 1, 1)
-        if self.made and height * width > 1:
+        if self.made and not self.flat:
             self._put(_FLATTEN, size)
         self.shape, self.flat = size, True
 

@@ -89,7 +89,7 @@ template <class S> class Convolution {
 
     // Gradients of the weights and the bias, summed over the groups; `gradient` is laid out as the weights are.
     void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
-        if (l.h * l.w * l.kh * l.kw == 1 && l.ph + l.pw == 0) dense_gradient(m, gradient);
+        if (s.x.plane() == 1 && l.kh * l.kw == 1) dense_gradient(m, gradient);
         else map_gradient(m, gradient);
         if (bias) bias_gradient(m, bias);
     }

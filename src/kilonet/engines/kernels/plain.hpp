@@ -58,9 +58,12 @@ template <class S> class Plain {
         V<S> value = mean ? V<S>{} : from[0];
         for (int ky = 0; ky < l.kh; ++ky, from += s.x.width())
             for (int kx = 0; kx < l.kw; ++kx)
-                value = mean ? value + from[kx] : (from[kx] > value ? from[kx] : value);
+                value = mean ? value + from[kx] : greater(value, from[kx]);
         return mean ? value / S(l.kh * l.kw) : value;
     }
+
+    // The first of equals; NaN if either is.
+    static V<S> greater(V<S> a, V<S> b) { return ((b <= a) | (a != a)) ? a : b; }
 
     // The gradient of a mean goes to all, that of a maximum to the first place that has it.
     void spread(const Maps<S>& m, int group, int c) const {

@@ -36,7 +36,8 @@ template <class T> inline void hold(T& value) {
 #endif
 }
 
-template <class S> inline V<S> positive(V<S> x) { return x > 0 ? x : V<S>{}; }
+// The greater of x and 0; NaN stays, so that a training that went wrong is noticed.
+template <class S> inline V<S> positive(V<S> x) { return x < 0 ? V<S>{} : x; }
 
 // Where `of` is above zero, else 0.
 template <class S> inline V<S> where_positive(V<S> of, V<S> x) { return of > 0 ? x : V<S>{}; }
