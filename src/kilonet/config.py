@@ -70,7 +70,7 @@ class Training:
     seed: int = 0
     """Seed of the initial weights, the batch order and the split."""
     engine: Engine = "auto"
-    """What computes: `native`, the kernels for small nets; `torch`, for any; `auto`, native where it can and is faster."""
+    """What computes: `native`, the kernels for small nets; `torch`, for any; `auto`, the faster of them."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
     threads: int | None = None
