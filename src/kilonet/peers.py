@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from kilonet.plain import MODELS, tensors
-from kilonet.races import Race, against
+from kilonet.races import Race, against, validation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +60,7 @@ def _race(preset: str, name: str, way: Callable[[str, Splits, int], Work], split
 
 def _compiled(preset: str, splits: Splits, count: int) -> Work:
     """Forward pass and loss compiled, batches indexed from one tensor."""
-    assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
-    (images, labels), val = tensors(splits.train), tensors(splits.val)
+    (images, labels), val = tensors(splits.train), tensors(validation(splits))
     model = MODELS[preset]()
 
     compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(lambda x, y: F.cross_entropy(model(x), y))
@@ -85,9 +84,10 @@ def _compiled(preset: str, splits: Splits, count: int) -> Work:
 
 def _jax(preset: str, splits: Splits, count: int, scanned: bool = False) -> Work:
     """Jitted steps, or all whole batches of an epoch in one jitted scan; all validation images at once."""
-    assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
     jnp: Any = importlib.import_module("jax.numpy")
-    (images, labels), val = (tuple(jnp.asarray(t.numpy()) for t in tensors(p)) for p in (splits.train, splits.val))
+    (images, labels), val = (
+        tuple(jnp.asarray(t.numpy()) for t in tensors(p)) for p in (splits.train, validation(splits))
+    )
     step, scan, measured = _jitted(preset)
 
     def train() -> tuple[float, float]:

@@ -89,7 +89,7 @@ def tutorial(preset: str, splits: Splits, count: int) -> Race:
     """A whole training with its validations, from tensors in memory; each way has the data as it wants it."""
 
     def plain() -> Work:
-        parts = tensors(splits.train), tensors(_val(splits))
+        parts = tensors(splits.train), tensors(validation(splits))
         return lambda: _seeded(lambda: list(plain_loop(MODELS[preset](), *parts, count)))
 
     return against(preset, splits, count, "the tutorial's loop", plain, 10)
@@ -106,7 +106,7 @@ def against(
         return lambda: list(epochs(build(kind, splits.train), splits, training))
 
     forward, step = operations(build(kind, splits.train))
-    done = count * (step * len(splits.train) + forward * len(_val(splits)))
+    done = count * (step * len(splits.train) + forward * len(validation(splits)))
     return Race(
         f"{preset}, {count} epoch{'s' * (count > 1)} with validation",
         name,
@@ -117,8 +117,9 @@ def against(
     )
 
 
-def _val(splits: Splits) -> ImageSet:
-    assert splits.val is not None  # noqa: S101 - the tutorial's split always validates
+def validation(splits: Splits) -> ImageSet:
+    """The validation part, which the tutorial's split always has."""
+    assert splits.val is not None  # noqa: S101
     return splits.val
 
 

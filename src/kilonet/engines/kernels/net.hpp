@@ -190,9 +190,10 @@ template <class S> class Net final : public AnyNet {
         }
     }
 
-    void backward(const Own& own, Space& space, size_t i, int groups, S* gradient) const {
+    void backward(Work& work, const Own& own, Space& space, size_t i, int groups, int shard) const {
         const Maps<S> m = of(space, i, groups);
         if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) {
+            S* gradient = work.gradients[size_t(shard)].data();
             S* bias = plan[i].bias < 0 ? nullptr : gradient + starts[size_t(plan[i].bias)];
             conv->weight_gradient(m, gradient + starts[size_t(plan[i].weight)], bias);
             if (i) conv->input_gradient(m);
@@ -222,7 +223,7 @@ template <class S> class Net final : public AnyNet {
             for (size_t i = 0; i < first_stop; ++i) forward(own, here, i, groups);
             if (!stops) {
                 cost(work, images, batch, shard, here, smoothing);
-                for (size_t i = n; i-- > 0;) backward(own, here, i, groups, work.gradients[size_t(shard)].data());
+                for (size_t i = n; i-- > 0;) backward(work, own, here, i, groups, shard);
             }
         });
         for (size_t stop = 0; stop < stops; ++stop) {
@@ -233,7 +234,7 @@ template <class S> class Net final : public AnyNet {
                 for (size_t i = size_t(norms[stop]); i < end; ++i) forward(own, here, i, groups);
                 if (end == n) {
                     cost(work, images, batch, shard, here, smoothing);
-                    for (size_t i = n; i-- > size_t(norms[stop]) + 1;) backward(own, here, i, groups, work.gradients[size_t(shard)].data());
+                    for (size_t i = n; i-- > size_t(norms[stop]) + 1;) backward(work, own, here, i, groups, shard);
                 }
             });
         }
@@ -242,7 +243,7 @@ template <class S> class Net final : public AnyNet {
             const size_t begin = stop ? size_t(norms[stop - 1]) + 1 : 0;
             each_shard(work, batch, thread, [&](int shard, int groups) {
                 Space& here = space(work, shard, thread);
-                for (size_t i = size_t(norms[stop]); i-- > begin;) backward(own, here, i, groups, work.gradients[size_t(shard)].data());
+                for (size_t i = size_t(norms[stop]); i-- > begin;) backward(work, own, here, i, groups, shard);
             });
         }
     }
