@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kilonet import plots
     from kilonet.arrays import from_arrays
     from kilonet.checkpoint import load_model, save_model
+    from kilonet.committee import Committee
     from kilonet.config import Training, recipe
     from kilonet.errors import (
         ConfigError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "kilonet.checkpoint": ("load_model", "save_model"),
+    "kilonet.committee": ("Committee",),
     "kilonet.config": ("Training", "recipe"),
     "kilonet.errors": (
         "ConfigError",
@@ -65,6 +67,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Classifier",
+    "Committee",
     "ConfigError",
     "DataError",
     "DivergedError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from kilonet import files
-from kilonet.config import FORMAT
+from kilonet.committee import Committee
+from kilonet.config import FORMAT, MOST_MEMBERS
 from kilonet.errors import ModelError, RunError
 from kilonet.images import ImageSet
 from kilonet.models import ZOO, Classifier, RawClassifier, adopt, assemble, is_file, load_class, make_instance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -103,6 +106,8 @@ def _description(content: bytes) -> dict[str, Any]:
 def save_model(model: Classifier, path: Path, weights: dict[str, Tensor] | None = None) -> None:
     """Write a model: weights, normalisation, classes, preparation and architecture; equal models give equal bytes.
 
+    A committee's file holds the weights of all its members.
+
     Args:
         model: what is written.
         path: where to; by custom it ends in `.safetensors`.
@@ -118,6 +123,8 @@ def save_model(model: Classifier, path: Path, weights: dict[str, Tensor] | None 
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
     }
+    if isinstance(model.net, Committee):
+        description["committee"] = len(model.net.members)
     named = model.net.state_dict() if weights is None else weights
     write(path, {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}, description)
 
@@ -136,10 +143,11 @@ def load_model(path: Path, model_file: str | None = None) -> Classifier:
     """
     description, tensors = read(path)
     try:
-        model = _described(path, description, model_file)
+        model = _described(path, description, tensors, model_file)
         model.net.load_state_dict(tensors)
         if model_file is not None:
-            adopt(model.net, _blank(model))
+            for net in model.net.members if isinstance(model.net, Committee) else [model.net]:
+                adopt(net, _blank(model))
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).replace("\n", " ")[:200]
         raise RunError(f"{path}: the weights don't fit their description: {reason}") from None
@@ -151,7 +159,27 @@ def _blank(model: Classifier) -> ImageSet:
     return ImageSet(np.zeros((2, *model.shape), np.uint8), np.zeros(2, np.int64), model.classes)
 
 
-def _described(path: Path, description: dict[str, Any], model_file: str | None) -> Classifier:
+def _described(
+    path: Path, description: dict[str, Any], tensors: dict[str, Tensor], model_file: str | None
+) -> Classifier:
+    """The model that a description is of, with weights that are yet to be replaced."""
+    make = _maker(path, description, model_file)
+    with torch.random.fork_rng(devices=[]):
+        first = make()
+        if "committee" not in description:
+            return first
+        n = description["committee"]
+        if type(n) is not int or not 1 <= n <= MOST_MEMBERS:
+            raise RunError(f"{path}: its description is damaged")
+        of_one = first.net.state_dict()
+        expected = {f"members.{i}.{name}": tensor.shape for i in range(n) for name, tensor in of_one.items()}
+        if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+            raise RunError(f"{path}: the weights are not those of a committee of {n} {first.name}")
+        return Committee.of([first, *(make() for _ in range(n - 1))])
+
+
+def _maker(path: Path, description: dict[str, Any], model_file: str | None) -> Callable[[], Classifier]:
+    """What makes a model, or a committee's member, of the kind that a description is of."""
     shape = tuple(int(n) for n in description["shape"])
     if len(shape) != 3 or not all(0 < n <= 4096 for n in shape):
         raise RunError(f"{path}: images of shape {shape} can't be")
@@ -166,8 +194,7 @@ def _described(path: Path, description: dict[str, Any], model_file: str | None) 
     if description["zoo"] and model_file is not None:
         raise ModelError(f"{path} holds a {description['model']}", "leave out --model")
     if description["zoo"]:
-        with torch.random.fork_rng(devices=[]):
-            return assemble(description["model"], (channels, height, width), classes, preparation, mean, std)
+        return partial(assemble, description["model"], (channels, height, width), classes, preparation, mean, std)
     name = files.printable(str(description["model"]))
     if model_file is None or not is_file(model_file):
         raise ModelError(
@@ -175,10 +202,10 @@ def _described(path: Path, description: dict[str, Any], model_file: str | None) 
             "give it: --model path/to/file.py:ClassName",
         )
     with torch.random.fork_rng(devices=[]):
-        net = make_instance(load_class(model_file), model_file)
+        own = load_class(model_file)
     kind = RawClassifier if description["raw"] else Classifier
-    return kind(
-        net,
+    return lambda: kind(
+        make_instance(own, model_file),
         name=name,
         shape=(channels, height, width),
         classes=classes,

@@ -25,6 +25,8 @@ Engine = Literal["auto", "torch", "native"]
 
 T = TypeVar("T")
 
+MOST_MEMBERS = 100
+"""Nets that a committee may have."""
 FORMAT = 2
 """Version of what a run directory and its weight files look like; another one is refused."""
 

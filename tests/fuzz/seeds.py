@@ -100,12 +100,14 @@ def _texts() -> Any:
 
 @functools.cache
 def weights() -> dict[str, bytes]:
-    """The weight file of every model of the zoo that takes 8 x 8 images, by model."""
+    """The weight file of every model of the zoo that takes 8 x 8 images, by model, and of a committee."""
     data = kn.from_arrays(DIGITS, LABELS)
+    models = {name: kn.build(name, data) for name in ("linear", "linear-from-scratch", "tutorial-cnn", "kilo-4k")}
+    models["committee"] = kn.Committee.of([kn.build("linear", data, seed) for seed in range(3)])
     found = {}
-    for name in ("linear", "linear-from-scratch", "tutorial-cnn", "kilo-4k"):
+    for name, model in models.items():
         with tempfile.TemporaryDirectory() as folder:
-            save_model(kn.build(name, data), Path(folder, "some.safetensors"))
+            save_model(model, Path(folder, "some.safetensors"))
             found[name] = Path(folder, "some.safetensors").read_bytes()
     return found
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import nn
 
-from kilonet.engines import native, torch
+from kilonet.committee import Committee, members
+from kilonet.engines import committee, native, torch
 from kilonet.errors import ModelError
 from kilonet.models import Linear, LinearFromScratch
 
@@ -80,10 +82,15 @@ class Engine:
 def choose(asked: str, model: Classifier) -> Engine:
     """The engine that is asked for; under `auto` the native one, if it knows the model's layers and is the faster.
 
+    The native one measures a committee member by member; trained as one net it is by PyTorch.
+
     Raises:
         ModelError: if the native one is asked for and does not know them.
         ConfigError: if the native one is asked for and is not there.
     """
+    if isinstance(model.net, Committee):
+        of_each = [choose(asked, member) for member in members(model)]
+        return _together(next((engine for engine in of_each if engine.name == "torch"), of_each[0]))
     if asked == "torch":
         return Engine("torch", torch.steps, torch.measure, torch.logits, "torch")
     why = native.why_not(model)
@@ -97,6 +104,14 @@ def choose(asked: str, model: Classifier) -> Engine:
         native.library()
         raise ModelError(f"{model.name} can't be computed natively: {why}", "--engine torch computes any model")
     return Engine("torch", torch.steps, torch.measure, torch.logits, f"torch, since {why}")
+
+
+def _together(engine: Engine) -> Engine:
+    """A committee's engine, from that of its members."""
+    if engine.name == "torch":
+        return engine
+    measure, logits = partial(committee.measure, engine.logits), partial(committee.logits, engine.logits)
+    return Engine(engine.name, torch.steps, measure, logits, engine.about)
 
 
 def _dense(model: Classifier) -> int:

@@ -58,7 +58,12 @@ def steps(
 
 def measure(model: Classifier, data: Resident, batch_size: int) -> tuple[float, float]:
     """Mean cross-entropy over the images, in nats, and the share classified rightly."""
-    found, labels = logits(model, data, batch_size), data.labels.cpu()
+    return scores(logits(model, data, batch_size), data)
+
+
+def scores(found: Tensor, data: Resident) -> tuple[float, float]:
+    """Mean cross-entropy of the images' logits, float, (N, K), on the CPU, in nats; the share classified rightly."""
+    labels = data.labels.cpu()
     loss = F.cross_entropy(found.double(), labels).item()
     return loss, int((found.argmax(1) == labels).sum()) / len(labels)
 
