@@ -39,7 +39,30 @@ def complete(
         The report of each part that was measured.
     """
     config, history = run.config, run.history()
-    name = config.model
+    reports = measure_parts(run, model, splits, config.model, pause)
+    matrix = weight_matrix(model)
+    if matrix is not None:
+        plots.save(plots.weights(matrix, model.shape, model.classes, "weights"), run.path / "weights.png")
+    pause()
+    plots.save(plots.curves(history, f"{config.model} on {short(config.source)}"), run.path / "curves.png")
+    write_metrics(run, model, len(history.epochs), seconds(), reports)
+    run.seal()
+    return reports
+
+
+def measure_parts(
+    run: Run, model: Classifier, splits: Splits, title: str, pause: Callable[[], None] = lambda: None
+) -> dict[str, Report]:
+    """Measure a model on the validation and the test part, and write its predictions and their pictures into a run.
+
+    Args:
+        run: with the config that says how to measure.
+        model: with the weights that are to be measured.
+        splits: of the run.
+        title: what the pictures call the model.
+        pause: called between two pieces of work.
+    """
+    config = run.config
     reports: dict[str, Report] = {}
     for part_name, part in (("val", splits.val), ("test", splits.test)):
         pause()
@@ -51,23 +74,24 @@ def complete(
     files.write(run.path / "predictions.npz", npz({**arrays, "classes": np.array(model.classes)}))
     shown, images = ("val", splits.val) if splits.val is not None else ("test", splits.test)
     if images is not None:
-        draw_report(reports[shown], images, run.path, f"{name}, {shown}", pause)
-    matrix = weight_matrix(model)
-    if matrix is not None:
-        plots.save(plots.weights(matrix, model.shape, model.classes, "weights"), run.path / "weights.png")
-    pause()
-    plots.save(plots.curves(history, f"{name} on {_short(config.source)}"), run.path / "curves.png")
+        draw_report(reports[shown], images, run.path, f"{title}, {shown}", pause)
+    return reports
+
+
+def write_metrics(
+    run: Run, model: Classifier, epochs: int, seconds: float, reports: dict[str, Report], **more: object
+) -> None:
+    """Write a run's `metrics.json`: its cost, what else is given, and the figures of each measured part."""
     metrics = {
         "parameters": model.parameter_count(),
-        "epochs": len(history.epochs),
-        "seconds": seconds(),
-        "weights": measured_weights(config),
-        "engine": config.training.engine,
+        "epochs": epochs,
+        "seconds": seconds,
+        "weights": measured_weights(run.config),
+        "engine": run.config.training.engine,
+        **more,
         **{part_name: report.figures() for part_name, report in reports.items()},
     }
     files.write(run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    run.seal()
-    return reports
 
 
 def draw_report(
@@ -128,5 +152,6 @@ def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:
     return val, "its validation part"
 
 
-def _short(source: str) -> str:
+def short(source: str) -> str:
+    """The end of a source's name, as a figure's title has room for it."""
     return source if len(source) <= 40 else f"…{source[-39:]}"

@@ -170,11 +170,16 @@ def _make_ready(run: Run, made: Plan) -> None:
     if config.training.epochs > made.config.training.epochs:
         raise RunError(f"{run.path} was given more epochs meanwhile", f"go on: kilonet resume {run.path}")
     run.unseal()
+    make_folders(run, made)
+    if made.config != config:
+        run.rewrite_config(made.config, parts)
+
+
+def make_folders(run: Run, made: Plan) -> None:
+    """Make a run's folders again where they were deleted, and write its split."""
     for folder in (run.path / "state", run.path / "weights"):
         if not folder.exists():
             folder.mkdir()
-    if made.config != config:
-        run.rewrite_config(made.config, parts)
     files.write(run.path / "state" / "split.npz", _split_npz(made))
 
 
@@ -259,11 +264,23 @@ def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say) ->
         return None
     for name in run.damaged():
         say(f"{run.path / name} is damaged or gone: it is made again")
-    if is_file(config.model) and model_file is None:
-        raise ModelError(
-            f"{run.path} trains {config.model!r}, which is not imported because a config says so",
-            "give it: --model path/to/file.py:ClassName",
-        )
+    return plan_again(run, config, parts, model_file)
+
+
+def plan_again(run: Run, config: Config, parts: dict[str, Any], model_file: str | None) -> Plan:
+    """Plan what a run was planned as.
+
+    Args:
+        run: the run.
+        config: its config, perhaps with more epochs.
+        parts: of its data, as its `config.toml` names them.
+        model_file: `path/to/file.py:ClassName`, for a run of a model of the user's own.
+
+    Raises:
+        ModelError: if the model's file is needed.
+        RunError: if the data is not as it was.
+    """
+    check_model_file(run, config, model_file)
     made = plan(config, model_file)
     found = made.parts()
     if found != {name: kept for name, kept in parts.items() if name != "notes"}:
@@ -272,6 +289,19 @@ def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say) ->
             "put the data back, or train anew",
         )
     return made
+
+
+def check_model_file(run: Run, config: Config, model_file: str | None) -> None:
+    """Make sure that a model of the user's own was given.
+
+    Raises:
+        ModelError: if the config names one, and it was not.
+    """
+    if is_file(config.model) and model_file is None:
+        raise ModelError(
+            f"{run.path} trains {config.model!r}, which is not imported because a config says so",
+            "give it: --model path/to/file.py:ClassName",
+        )
 
 
 def extended(config: Config, epochs: int) -> Config:
