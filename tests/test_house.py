@@ -29,7 +29,7 @@ FLOORS = {
     2: {"engines", "checkpoint", "state"},
     3: {"train", "evaluation", "predict", "plots"},
     4: {"seals", "records", "rundir", "progress", "measuring", "doctor"},
-    5: {"beside", "run", "seeds"},
+    5: {"assembly", "beside", "run", "seeds"},
     6: {"bench", "display", "flags", "peers", "plain", "races"},
     7: {"cli", "__main__"},
 }  # fmt: skip
@@ -41,7 +41,7 @@ STEPS_ON_A_FLOOR = {
     ("predict", "evaluation"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
     ("measuring", "rundir"), ("measuring", "records"), ("doctor", "rundir"), ("doctor", "records"),
-    ("seeds", "run"), ("seeds", "beside"),
+    ("assembly", "run"), ("seeds", "assembly"), ("seeds", "run"), ("seeds", "beside"),
     ("races", "plain"), ("peers", "plain"), ("peers", "races"), ("bench", "peers"), ("bench", "races"),
     ("__main__", "cli"),
 }  # fmt: skip

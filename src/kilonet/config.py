@@ -106,6 +106,8 @@ class Config:
         preset: the preset that this began as, if any.
         split_seed: seed of the split, if it is not the training's.
         seeds: independent runs, with the seeds `training.seed`, `training.seed + 1`, ...
+        committee: nets of one committee, with the seeds `training.seed`, `training.seed + 1`, ..., that is measured as
+            one model: its answer is the mean of their class probabilities.
         save_every: seconds between checkpoints inside an epoch; there is one after an epoch, too, where it costs
             less than a hundredth of the time since the last.
         training: how the model is trained.
@@ -117,14 +119,27 @@ class Config:
     preset: str | None = None
     split_seed: int | None = None
     seeds: int = 1
+    committee: int = 1
     save_every: float = 30.0
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         _require(1 <= self.seeds <= 10_000, "seeds", self.seeds, "from 1 to 10,000")
         _require(0 <= self.save_every < math.inf, "save_every", self.save_every, "a number of seconds from 0")
-        last = self.training.seed + self.seeds - 1
-        _require(last < 2**63, "seed", self.training.seed, "small enough for every seed to be below 2**63")
+        _require(1 <= self.committee <= MOST_MEMBERS, "committee", self.committee, f"from 1 to {MOST_MEMBERS}")
+        if self.seeds > 1 and self.committee > 1:
+            raise ConfigError(
+                f"seeds = {self.seeds} and committee = {self.committee} won't do together",
+                "a committee has a seed a member; for several committees train one with --seed "
+                f"{self.training.seed}, the next with --seed {self.training.seed + self.committee}, ...",
+            )
+        _require(self.numbers[-1] < 2**63, "seed", self.training.seed, "small enough for every seed to be below 2**63")
+
+    @property
+    def numbers(self) -> range:
+        """The seeds of the trainings that it asks for: of one, of several runs, or of a committee's members."""
+        first = self.training.seed
+        return range(first, first + max(self.seeds, self.committee))
 
 
 _TUTORIAL: dict[str, Any] = {

@@ -142,12 +142,31 @@ def seeds(summary: dict[str, Any]) -> None:
         line(f"{', '.join(summary['failed'])} went wrong: the figures are over the other {len(summary['runs'])}")
     for part in ("val", "test"):
         if part in summary:
-            found = summary[part]["accuracy"]
-            spread = "" if found["std"] is None else f" ± {100 * found['std']:.2f}"
-            interval = [f"{100 * end:.2f}" for end in found["interval"] or ()]
-            between = f", 95 % interval {' to '.join(interval)} %" if interval else ""
-            n = f"mean and standard deviation, n = {found['n']}"
-            line(f"{part:4} accuracy {100 * found['mean']:.2f}{spread} % ({n}{between})")
+            line(f"{part:4} accuracy {_over(summary[part]['accuracy'])}")
+
+
+def _over(found: dict[str, Any]) -> str:
+    """An accuracy over several nets."""
+    spread = "" if found["std"] is None else f" ± {100 * found['std']:.2f}"
+    interval = [f"{100 * end:.2f}" for end in found["interval"] or ()]
+    between = f", 95 % interval {' to '.join(interval)} %" if interval else ""
+    n = f"mean and standard deviation, n = {found['n']}"
+    return f"{100 * found['mean']:.2f}{spread} % ({n}{between})"
+
+
+def trained(config: Config, metrics: dict[str, Any], members: dict[str, Any] | None = None) -> None:
+    """Print the figures of a run that is done; of a committee's members, too, as `summary.json` has them."""
+    members = members or {}
+    if "failed" in members:
+        line(f"{', '.join(members['failed'])} went wrong: the committee is of the other {metrics['committee']}")
+    of, each = (f"committee of {metrics['committee']} ", " each") if "committee" in metrics else ("", "")
+    count = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs{each}, {metrics['seconds']:.1f} s"
+    line(f"{of}{config.model} on {config.source}: {count}, {metrics['engine']} engine, {metrics['weights']} weights")
+    for part in ("val", "test"):
+        if part in metrics:
+            line(f"{part:4} accuracy {accuracy(metrics[part])}")
+        if part in members:
+            line(f"     members  {_over(members[part]['accuracy'])}")
 
 
 def findings(found: Sequence[Finding], of: str) -> None:
@@ -249,6 +268,7 @@ class TrainingDisplay:
     def beside(self, config: Config, more: int | None = None) -> Callable[[int, Epoch], None]:
         """Show seeds that are trained side by side, perhaps for more epochs; what is returned is to be told each."""
         epochs, latest, told_epochs = more or config.training.epochs, dict[int, int](), 0
+        n = len(config.numbers)
 
         def told(seed: int, record: Epoch) -> None:
             nonlocal told_epochs
@@ -259,11 +279,11 @@ class TrainingDisplay:
             ended = sum(epoch == epochs for epoch in latest.values())
             self._progress.update(
                 self._task,
-                total=config.seeds * epochs,
+                total=n * epochs,
                 completed=done,
-                description=f"{ended} of {config.seeds} seeds",
+                description=f"{ended} of {n} seeds",
                 speed=f"{told_epochs / elapsed:.1f} epochs/s" if elapsed > 0 else "",
-                left=f"{(config.seeds * epochs - done) * elapsed / told_epochs:.0f} s left",
+                left=f"{(n * epochs - done) * elapsed / told_epochs:.0f} s left",
             )
             if self._on and record.epoch == epochs:
                 loss = record.train_loss if record.val_loss is None else record.val_loss

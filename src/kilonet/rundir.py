@@ -119,7 +119,7 @@ class Run:
 
     def model(self, model_file: str | None = None) -> Classifier:
         """The trained model; `model_file` is needed for one of a user's own file."""
-        weights = self.weights or self.path / "weights" / f"{measured_weights(self.config)}.safetensors"
+        weights = self.weights or self.path / weight_file(self.config)
         if not weights.is_file():
             raise self.lacks(weights, "has no weights yet")
         if weights.is_relative_to(self.path):
@@ -220,6 +220,11 @@ class Run:
 def measured_weights(config: Config) -> str:
     """Which weights get measured: nothing can choose the best ones where nothing validates."""
     return "last" if config.split == "full" else config.training.measure
+
+
+def weight_file(config: Config) -> str:
+    """The file, in a run directory, of the weights that get measured: a committee has one for all its members."""
+    return f"weights/{'committee' if config.committee > 1 else measured_weights(config)}.safetensors"
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
@@ -347,13 +352,18 @@ def find_directory(name: str, project: Path) -> Run:
 
 
 def members(run: Run) -> list[Run]:
-    """The runs inside a directory of several seeds, else the run itself."""
-    if run.weights is not None or run.config.seeds == 1:
+    """What is measured of a run: those inside a directory of several seeds, else the run itself, a committee's too."""
+    return [run] if run.weights is not None or run.config.seeds == 1 else trainings(run)
+
+
+def trainings(run: Run) -> list[Run]:
+    """The runs inside a directory of several seeds or of a committee, one a training, else the run itself."""
+    numbers = run.config.numbers if run.weights is None else range(1)
+    if len(numbers) == 1:
         return [run]
-    first = run.config.training.seed
-    found = [Run(run.path / f"seed-{first + i}") for i in range(run.config.seeds)]
+    found = [Run(run.path / f"seed-{number}") for number in numbers]
     if not (there := [member for member in found if member.is_directory()]):
-        raise run.lacks(run.path / f"seed-{first}", "holds none of its runs yet")
+        raise run.lacks(found[0].path, "holds none of its runs yet")
     return there
 
 

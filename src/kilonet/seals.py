@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SEAL = "# kilonet resume goes by this file as it was written: sha256 "
 PRODUCTS = (
     "results.csv", "metrics.json", "predictions.npz", "state/split.npz",
-    "weights/best.safetensors", "weights/last.safetensors",
+    "weights/best.safetensors", "weights/last.safetensors", "weights/committee.safetensors", "summary.json",
 )  # fmt: skip
 """The files of a finished run whose checksums are kept."""
 
@@ -100,6 +100,8 @@ def identity(config: Config, parts: dict[str, Any]) -> str:
     """
     settings = asdict(config)
     del settings["save_every"]
+    if config.committee == 1:
+        del settings["committee"]
     if config.training.schedule == "constant":
         del settings["training"]["epochs"]
     data = {name: part for name, part in parts.items() if name != "notes"}

@@ -1,4 +1,4 @@
-"""Several seeds of a run, one after another or side by side, summed up; and any run gone on with."""
+"""Several seeds of a run or a committee, one after another or side by side, summed up; and any run gone on with."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilonet import files, plots, rundir, seals, world
+from kilonet.assembly import put_together
 from kilonet.beside import side_by_side
 from kilonet.errors import DivergedError, RunError
 from kilonet.history import Epoch
 from kilonet.metrics import over_seeds
-from kilonet.run import create, extended, finish, plan, prepare, start, writing
+from kilonet.run import check_model_file, create, extended, finish, plan, prepare, start, writing
 from kilonet.rundir import Run
 from kilonet.stopping import on_request
 
@@ -42,7 +43,7 @@ def resume(path: str | Path, epochs: int | None = None, model_file: str | None =
     """
     run = rundir.find_directory(str(path), Path())
     with on_request():
-        if run.config.seeds > 1:
+        if len(run.config.numbers) > 1:
             finish_seeds(run, epochs=epochs, model_file=model_file)
         elif (made := prepare(run, epochs, model_file)) is not None:
             finish(run, made)
@@ -54,9 +55,19 @@ def start_seeds(config: Config, project: Path, name: str | None = None) -> Run:
 
     The split is the first seed's for all of them, so that they are measured on the same images.
     """
-    first = config.training.seed
-    config = replace(config, split_seed=first if config.split_seed is None else config.split_seed)
-    return create(project, name, {"config.toml": seals.config_text(config, {})})
+    return create(project, name, {"config.toml": seals.config_text(_with_split(config), {})})
+
+
+def start_committee(made: Plan, project: Path, name: str | None = None) -> Run:
+    """A new run directory for a committee, from the plan of its config; nothing is trained yet.
+
+    The split is the first member's for all of them.
+    """
+    return start(replace(made, config=_with_split(made.config)), project, name)
+
+
+def _with_split(config: Config) -> Config:
+    return replace(config, split_seed=config.training.seed if config.split_seed is None else config.split_seed)
 
 
 def finish_seeds(
@@ -69,11 +80,13 @@ def finish_seeds(
 ) -> dict[str, Any]:
     """Train each seed of a run to its end, those that are done left alone, in `seed-S` inside it; then sum them up.
 
+    A committee's seeds are its members: they are put together then, and measured as one.
+
     Side by side the native engine trains as many seeds at once as the run may use threads, each with one, in processes
     of their own: its bits don't depend on the threads. The torch engine's do, so it takes them one after another.
 
     Args:
-        run: from `start_seeds`.
+        run: from `start_seeds` or `start_committee`.
         watch: given a plan and its seed, gives what `finish` is to tell.
         say: told, in lines, where a run goes on from.
         epochs: as `prepare` has it.
@@ -93,18 +106,25 @@ def finish_seeds(
     again = f"kilonet resume {run.path}"
     with on_request() as stop, writing(run, again), rundir.held(run):
         stop.hint = f"go on: {again}" + ("" if epochs is None else f" --epochs {epochs}")
-        files.discard_unfinished(run.path)
-        config, _ = run.untouched_config()
+        for folder in (run.path, run.path / "state", run.path / "weights"):
+            files.discard_unfinished(folder)
+        config, parts = run.untouched_config()
+        for damaged in run.damaged():
+            say(f"{run.path / damaged} is damaged or gone: it is made again")
         if epochs is not None:
             config = extended(config, epochs)
-            run.rewrite_config(config, {})
+            run.unseal()
+            run.rewrite_config(config, parts)
             stop.hint = f"go on: {again}"
-        numbers = range(config.training.seed, config.training.seed + config.seeds)
+        numbers = config.numbers
         if beside is not None and (workers := at_once(config)) > 1:
             ended = _finish_beside(run, config, numbers, workers, beside, say, model_file)
         else:
             ended = [_finish_one(run, config, seed, watch, say, model_file) for seed in numbers]
-        summary = _sum_up(run, config, [member for member in ended if member is not None])
+        members = [member for member in ended if member is not None]
+        summary = _sum_up(run, config, members)
+        if config.committee > 1:
+            put_together(run, config, parts, members, model_file)
         stop.hint = f"the run is done: {again} shows it"
     return summary
 
@@ -114,7 +134,7 @@ def at_once(config: Config) -> int:
     training = config.training
     if training.engine != "native":
         return 1
-    return min(config.seeds, world.cores(), training.threads or world.cores())
+    return min(len(config.numbers), world.cores(), training.threads or world.cores())
 
 
 def _finish_beside(
@@ -156,7 +176,7 @@ def _finish_one(
 ) -> Run | None:
     """Train a seed to its end, unless it is done; None if its training goes or went wrong."""
     inside = Run(run.path / f"seed-{seed}")
-    name, own = inside.path.name, replace(config, training=replace(config.training, seed=seed), seeds=1)
+    name, own = inside.path.name, replace(config, training=replace(config.training, seed=seed), seeds=1, committee=1)
     if inside.path.exists():
         _check_member(run, inside, own)
         if (failed := inside.failure()) is not None:
@@ -165,11 +185,14 @@ def _finish_one(
         more = own.training.epochs if inside.config.training.epochs < own.training.epochs else None
         made = prepare(inside, more, model_file, say)
     else:
+        if config.committee > 1:
+            check_model_file(run, config, model_file)
         made = plan(own, model_file)
         inside = start(made, run.path, name)
     if made is None:
         return inside
     (run.path / "summary.json").unlink(missing_ok=True)
+    run.unseal()
     try:
         for finding in finish(inside, made, watch(made, seed), say, whole=run):
             say(f"{name}: {finding.name}: {finding.what}; {finding.advice}")
@@ -208,8 +231,7 @@ def _sum_up(run: Run, config: Config, ended: list[Run]) -> dict[str, Any]:
     if not ended:
         lower = f"train anew with a lower --lr: kilonet train --config {run.path / 'config.toml'} --lr ..."
         raise RunError(f"every seed of {run.path} went wrong", lower)
-    first = config.training.seed
-    names = [f"seed-{first + i}" for i in range(config.seeds)]
+    names = [f"seed-{number}" for number in config.numbers]
     figures = {member.path.name: member.metrics() for member in ended}
     failed = [name for name in names if name not in figures]
     summary: dict[str, Any] = {"runs": list(figures), "seeds": [member.config.training.seed for member in ended]}
@@ -220,7 +242,8 @@ def _sum_up(run: Run, config: Config, ended: list[Run]) -> dict[str, Any]:
             summary[part] = {key: over_seeds(of_key) for key, of_key in values.items()}
     text, path, figure = json.dumps(summary, indent=2) + "\n", run.path / "summary.json", run.path / "curves.png"
     if not figure.exists() or not path.exists() or path.read_bytes() != text.encode():
-        title = f"{config.model}, {len(ended)} seeds"
+        n = len(ended)
+        title = f"committee of {n} {config.model}" if config.committee > 1 else f"{config.model}, {n} seeds"
         plots.save(plots.curves([member.history() for member in ended], title), figure)
         files.write(path, text)
     return summary

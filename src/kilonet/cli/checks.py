@@ -81,8 +81,9 @@ def _examine_run(found: Run, model: str | None, json: bool) -> None:
     from kilonet import display, rundir
     from kilonet.doctor import damage, training
 
-    members = rundir.members(found)
-    findings = {str(run.path): [*damage.examine(run), *training.examine(run, model)] for run in members}
+    inside = rundir.trainings(found)
+    runs = inside if inside == [found] or found.config.seeds > 1 else [found, *inside]
+    findings = {str(run.path): [*damage.examine(run), *training.examine(run, model)] for run in runs}
 
     def tell() -> None:
         for path, some in findings.items():

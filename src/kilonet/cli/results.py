@@ -139,17 +139,17 @@ def _done(found: Run, members: list[Run]) -> list[Run]:
     from kilonet import display
 
     done = [member for member in members if member.finished()]
-    if len(done) < found.config.seeds:
+    if len(done) < (n := len(found.config.numbers)):
         again = f"kilonet resume {found.path}"
-        display.say(f"note: {found.path}: {len(done)} of {found.config.seeds} seeds are done: {again}")
+        display.say(f"note: {found.path}: {len(done)} of {n} seeds are done: {again}")
     return done
 
 
 def _drawable(found: Run) -> list[Run]:
-    """A run, or those of its seeds that have come to an epoch."""
+    """A run, or those of its seeds, or a committee's members, that have come to an epoch."""
     from kilonet import rundir
 
-    members = rundir.members(found)
+    members = rundir.trainings(found)
     if members == [found]:
         return members
     _done(found, members)

@@ -28,6 +28,7 @@ def train(
     preset: str | None = None,
     split: str | None = None,
     seeds: Whole | None = None,
+    committee: Whole | None = None,
     training: Annotated[TrainingFlags | None, Parameter(name="*")] = None,
     save_every: float | None = None,
     config: Path | None = None,
@@ -50,6 +51,8 @@ def train(
         standard, full, tutorial, or fractions such as 70/15/15.
     seeds
         Independent runs, with one seed after another.
+    committee
+        Nets of one committee, with one seed after another: one model, whose answer is their mean probability.
     save_every
         Seconds between checkpoints inside an epoch, for kilonet resume. [default: 30]
     config
@@ -61,9 +64,9 @@ def train(
     """
     from kilonet import display, run, rundir
     from kilonet.doctor.data import examine_briefly
-    from kilonet.seeds import start_seeds
+    from kilonet.seeds import start_committee, start_seeds
 
-    chosen = _chosen(source, model, preset, split, seeds, save_every, training, config)
+    chosen = _chosen(source, model, preset, split, seeds, committee, save_every, training, config)
     if name is not None:
         rundir.check_free(project, name)
     made = run.plan(chosen)
@@ -73,6 +76,8 @@ def train(
     display.findings_in_short(findings := examine_briefly(made.splits))
     if dry_run:
         _dry_run(made, json)
+    elif chosen.committee > 1:
+        _finish_committee(start_committee(made, project, name), json, (notes, findings), model=made.model_file)
     elif chosen.seeds > 1:
         _finish_seeds(start_seeds(made.config, project, name), json)
     else:
@@ -97,6 +102,9 @@ def resume(
     from kilonet.run import prepare
 
     found = rundir.find_directory(run, project)
+    if found.config.committee > 1:
+        _finish_committee(found, json, ([], []), epochs, model)
+        return
     if found.config.seeds > 1:
         _finish_seeds(found, json, epochs, model)
         return
@@ -120,12 +128,31 @@ def _finish(found: Run, made: Plan, json: bool, findings: list[Finding]) -> None
     _tell(found, [*made.data.notes, *made.splits.notes], [*findings, *own], json)
 
 
-def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str | None = None) -> None:
+def _finish_committee(
+    found: Run, json: bool, told: tuple[list[str], list[Finding]], epochs: int | None = None, model: str | None = None
+) -> None:
+    """Train a committee to its end, in sight; told are the notes and the findings of its data."""
+    from kilonet import display
+
+    if epochs is None and found.finished() and not found.damaged():
+        display.say(f"{found.path} is finished: its members are looked through")
+    summary = _finished_seeds(found, epochs, model)
+    _tell(found, *told, json, summary)
+
+
+def _finished_seeds(found: Run, epochs: int | None, model: str | None) -> dict[str, Any]:
+    """The summary of several seeds or of a committee, trained to their end in sight."""
     from kilonet import display
     from kilonet.seeds import finish_seeds
 
     with display.TrainingDisplay() as shown:
-        summary = finish_seeds(found, shown.watch, display.say, epochs, model, shown.beside(found.config, epochs))
+        return finish_seeds(found, shown.watch, display.say, epochs, model, shown.beside(found.config, epochs))
+
+
+def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str | None = None) -> None:
+    from kilonet import display
+
+    summary = _finished_seeds(found, epochs, model)
 
     def tell() -> None:
         display.seeds(summary)
@@ -134,28 +161,26 @@ def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str 
     answer({"run": str(found.path), **summary}, json, tell)
 
 
-def _tell(found: Run, notes: list[str], findings: list[Finding], json: bool) -> None:
-    """What came out of a run."""
+def _tell(
+    found: Run, notes: list[str], findings: list[Finding], json: bool, members: dict[str, Any] | None = None
+) -> None:
+    """What came out of a run, and of the members of a committee."""
     from kilonet import display
 
     metrics, config = found.metrics(), found.config
 
     def tell() -> None:
-        count = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, {metrics['seconds']:.1f} s"
-        how = f"{metrics['engine']} engine, {metrics['weights']} weights"
-        display.line(f"{config.model} on {config.source}: {count}, {how}")
-        for part in ("val", "test"):
-            if part in metrics:
-                display.line(f"{part:4} accuracy {display.accuracy(metrics[part])}")
+        display.trained(config, metrics, members)
         display.line(f"run       {found.path}")
 
     told = [asdict(finding) for finding in findings]
-    answer({"run": str(found.path), "notes": notes, "findings": told, **metrics}, json, tell)
+    inside = {} if members is None else {"members": members}
+    answer({"run": str(found.path), "notes": notes, "findings": told, **metrics, **inside}, json, tell)
 
 
 def _chosen(
     source: str | None, model: str | None, preset: str | None, split: str | None, seeds: int | None,
-    save_every: float | None, training: Training | None, config: Path | None,
+    committee: int | None, save_every: float | None, training: Training | None, config: Path | None,
 ) -> Config:  # fmt: skip
     """The config that the flags ask for."""
     from kilonet.models import is_file
@@ -163,7 +188,7 @@ def _chosen(
     if source and not _is_known(source) and Path(source).expanduser().exists():
         source = str(Path(source).expanduser().resolve())
     given: dict[str, Any] = {"source": source, "model": model, "preset": preset, "split": split, "seeds": seeds}
-    given |= {"save_every": save_every}
+    given |= {"committee": committee, "save_every": save_every}
     settings = {key: value for key, value in given.items() if value is not None}
     flags = {key: value for key, value in (vars(training) if training else {}).items() if value is not None}
     base = read_toml(config) if config else None
@@ -187,12 +212,14 @@ def _dry_run(made: Plan, json: bool) -> None:
 
     loss = run.first_step(made)
     parts = {name: len(part) for name, part in made.splits.parts().items()}
-    parameters = made.model.parameter_count()
+    nets = made.config.committee
+    parameters = nets * made.model.parameter_count()
 
     def tell() -> None:
         display.line(to_toml(made.config).rstrip())
         counts = ", ".join(f"{name} {n:,}" for name, n in parts.items())
-        display.line(f"\n{counts}; {parameters:,} parameters; loss of the first step {loss:.4f}")
+        of = f" in a committee of {nets}" if nets > 1 else ""
+        display.line(f"\n{counts}; {parameters:,} parameters{of}; loss of the first step {loss:.4f}")
         display.line("a dry run: nothing was written")
 
     shown = {"config": asdict(made.config), "parts": parts, "parameters": parameters, "first_loss": loss}

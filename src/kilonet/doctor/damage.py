@@ -16,19 +16,19 @@ def examine(run: Run) -> list[Finding]:
     """What is damaged of a run, found by checksums; weights and checkpoints carry their own."""
     mend = f"kilonet resume {run.path} makes it again"
     found = [_finding(f"{run.path / name} is damaged or gone", mend) for name in run.damaged()]
-    for name in ("weights/best.safetensors", "weights/last.safetensors"):
+    for name in ("weights/best.safetensors", "weights/last.safetensors", "weights/committee.safetensors"):
         path = run.path / name
         if path.exists() and name not in run.damaged():
             try:
                 checkpoint.read(path)
             except KilonetError as error:
                 found.append(_finding(error.message, mend))
-    identity = None
+    identity, of_members = None, False
     try:
-        identity = run.identity()
+        identity, of_members = run.identity(), run.config.committee > 1
     except KilonetError as error:
         found.append(_finding(error.message, error.hint or "train anew"))
-    return [*found, *_checkpoints(run, identity)]
+    return found if of_members else [*found, *_checkpoints(run, identity)]
 
 
 def _checkpoints(run: Run, identity: str | None) -> list[Finding]:

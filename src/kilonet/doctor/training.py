@@ -16,7 +16,7 @@ from kilonet.evaluation import evaluate
 from kilonet.files import printable
 from kilonet.history import History
 from kilonet.records import read_npz
-from kilonet.rundir import measured_weights
+from kilonet.rundir import weight_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +71,8 @@ def diagnose(
 def examine(run: Run, model_file: str | None = None) -> list[Finding]:
     """What is wrong with a run directory, finished or not; what can't be read is said, and the rest examined.
 
+    A committee has no curves of its own: it is examined by its weights and its scores, its members one by one.
+
     Args:
         run: the run; its test images are not read, only what was written about them.
         model_file: `path/to/file.py:ClassName` for a model of the user's own.
@@ -82,17 +84,18 @@ def examine(run: Run, model_file: str | None = None) -> list[Finding]:
     found = [] if failure is None else [_diverged(failure, config.training.lr)]
     reading = _Reading()
     history = reading.have(run.history, run.path / "results.csv") or History()
-    weights = run.weights or run.path / "weights" / f"{measured_weights(config)}.safetensors"
+    measured, committee = run.path / weight_file(config), config.committee > 1
+    weights = run.weights or measured
     model = reading.have(lambda: run.model(model_file), weights)
-    if model is None and not history.epochs and not found and not reading.failed:
+    if not committee and model is None and not history.epochs and not found and not reading.failed:
         raise RunError(f"{run.path} has nothing to examine yet", "train it first: no epoch is done")
     parts = reading.have(lambda: (run.part("train"), run.part("val")), run.path / "state" / "split.npz")
     train, val = parts or (None, None)
     classes = next((known.classes for known in (model, train) if known is not None), None)
     reports: dict[str, Report] = {}
-    if weights.stem == measured_weights(config) and (run.path / "metrics.json").is_file():
+    if weights.name == measured.name and (run.path / "metrics.json").is_file():
         reports = reading.have(lambda: _reports(run, classes), run.path / "predictions.npz") or {}
-    if model is not None and train is not None:
+    if model is not None and train is not None and not committee:
         found += diagnose(config, history, model, train, val, reports)
     elif model is not None and (broken := units.broken(model, None)):
         found.append(broken)
