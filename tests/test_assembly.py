@@ -22,7 +22,7 @@ from kilonet.run import plan
 from kilonet.rundir import Run
 
 THREE = config.resolve(
-    {"source": "digits", "model": "tutorial-cnn", "committee": 3, "save_every": 0.0},
+    {"source": "digits", "model": "tutorial-cnn", "committee": 3},
     {"epochs": 2, "engine": "native", "threads": 1, "seed": 4},
 )
 FILES = {
@@ -116,13 +116,14 @@ class Killed(BaseException):
 def test_a_killed_committee_ends_with_the_same_bits(
     at: str, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = start(tmp_path, replace(THREE, training=made.config.training))
+    found = start(tmp_path, replace(THREE, training=made.config.training, save_every=0.0 if at == "training" else 30.0))
 
     def killed(*_: Any, **__: Any) -> Any:
         raise Killed
 
     def watch(_: Any, seed: int) -> Any:
-        return killed if at == "training" and seed == 5 else lambda _: None
+        steps = iter(range(1, 30))
+        return (lambda _: next(steps, None) or killed()) if at == "training" and seed == 5 else lambda _: None
 
     with monkeypatch.context() as patch:
         patch.setattr(native, "SECONDS_A_CALL", 0)
@@ -136,7 +137,7 @@ def test_a_killed_committee_ends_with_the_same_bits(
             seeds.finish_seeds(found, watch)
     assert not found.finished()
     assert kn.resume(found.path).finished()
-    assert results(found) == results(made)
+    assert {**results(found), "config.toml": b""} == {**results(made), "config.toml": b""}
 
 
 seal = seals.seal
@@ -144,7 +145,7 @@ seal = seals.seal
 
 def test_a_worker_that_is_killed_loses_nothing(made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "cores", lambda: 2)
-    found = start(tmp_path, replace(THREE, training=replace(THREE.training, threads=2)))
+    found = start(tmp_path, replace(THREE, training=replace(THREE.training, threads=2), save_every=0.0))
     monkeypatch.setattr(seeds, "_part", dying)
     with pytest.raises(kn.RunError, match="number 5 died"):
         seeds.finish_seeds(found, beside=lambda _, __: None)
@@ -346,6 +347,7 @@ def test_every_command_takes_it_as_one(made: Run, tmp_path: Path, capsys: pytest
     assert [run["run"] for run in plotted["runs"]] == [str(made.path / f"seed-{seed}") for seed in (4, 5, 6)]
     examined = spoken(capsys, "doctor", path)["runs"]
     assert [run["run"] for run in examined] == [path, *(str(made.path / f"seed-{seed}") for seed in (4, 5, 6))]
+    assert {finding["name"] for finding in examined[0]["findings"]} <= {"dead-classes", "collapse"}
     assert len(spoken(capsys, "doctor", str(made.path / "weights" / "committee.safetensors"))["runs"]) == 1
 
 

@@ -177,6 +177,7 @@ def test_unknown_commands_and_flags(capsys: pytest.CaptureFixture[str], words: s
 @pytest.mark.parametrize("setting", [
     "--epochs 0", "--epochs abc", "--epochs -1", "--epochs 1.5", "--epochs 9999999999999999999", "--lr nan", "--lr 0",
     "--lr -1", "--batch-size 0", "--batch-size 99999999999999999999", "--momentum 2", "--momentum 0.5", "--seeds 0",
+    "--committee 0", "--committee 101", "--committee 1.5",
     "--threads 0", "--device cuda:99", "--device foo", "--device cpu:7", "--seed -1", "--optimizer adm",
     "--model liner", "--preset tutorial", "--split stndard", "--split 70/15", "--config no.toml", "--config ok.npz",
     "--project ok.npz", "--project /proc/no",

@@ -169,7 +169,7 @@ def _described(
         if "committee" not in description:
             return first
         n = description["committee"]
-        if type(n) is not int or not 1 <= n <= MOST_MEMBERS:
+        if not 1 <= n <= MOST_MEMBERS:
             raise RunError(f"{path}: its description is damaged")
         of_one = first.net.state_dict()
         expected = {f"members.{i}.{name}": tensor.shape for i in range(n) for name, tensor in of_one.items()}
