@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 _SEAL = "# kilonet resume goes by this file as it was written: sha256 "
 PRODUCTS = (
     "results.csv", "metrics.json", "predictions.npz", "state/split.npz",
-    "weights/best.safetensors", "weights/last.safetensors", "weights/committee.safetensors", "summary.json",
+    "weights/best.safetensors", "weights/last.safetensors",
 )  # fmt: skip
 """The files of a finished run whose checksums are kept."""
+OF_A_COMMITTEE = ("weights/committee.safetensors", "summary.json")
+"""Those that a committee has besides."""
 
 
 def config_text(config: Config, parts: dict[str, Any]) -> str:
@@ -110,7 +112,7 @@ def identity(config: Config, parts: dict[str, Any]) -> str:
 
 def seal(folder: Path) -> None:
     """Mark a run as finished, with a checksum of each of its files of figures and weights."""
-    sums = {name: sha256_of(folder / name) for name in PRODUCTS if (folder / name).exists()}
+    sums = {name: sha256_of(folder / name) for name in (*PRODUCTS, *OF_A_COMMITTEE) if (folder / name).exists()}
     sealed = {"files": sums, "sha256": seal_of(sums)}
     files.write(folder / "state" / "finished.json", json.dumps(sealed, indent=2) + "\n")
 
@@ -120,7 +122,9 @@ def sums_of(folder: Path) -> dict[str, str]:
     try:
         found = json.loads((folder / "state" / "finished.json").read_text())
         sums: dict[str, str] = found["files"]
-        whole = isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= set(PRODUCTS)
+        whole = (
+            isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= {*PRODUCTS, *OF_A_COMMITTEE}
+        )
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
