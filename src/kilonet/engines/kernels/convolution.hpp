@@ -24,11 +24,12 @@ template <class S> struct Taps {
     }
 };
 
+// A convolution of one group of channels: `layer` counts that group's, `shapes` are the whole maps.
 // Taps lie in the order of their rows, so that those which would read beyond the map's upper or lower edge can be left out.
 template <class S> class Convolution {
   public:
     Convolution(const KnLayer& layer, const LayerShapes& shapes)
-        : l(layer), s(shapes), columns(tiles(l.ow, kPositions)), outputs(tiles(l.oc, kSums / columns[0].count)),
+        : l(layer), s(shapes), columns(tiles(l.ow, positions(l.oc))), outputs(tiles(l.oc, kSums / columns[0].count)),
           taps(tiles(l.kw, kTaps)),
           outer_outputs(tiles(l.oc, std::min(kOuterChannels, kSums / taps[0].count))) {
         for (int ky = 0; ky < l.kh; ++ky)
@@ -109,7 +110,7 @@ template <class S> class Convolution {
         one.oy = (one.y + l.ph - ry) / l.sh, one.ox = (one.x + l.pw - rx) / l.sw;
         one.rows = (l.h - 1 - one.y) / l.sh + 1;
         one.height = std::max(0, (l.kh - 1 - ry + l.sh) / l.sh), one.width = std::max(0, (l.kw - 1 - rx + l.sw) / l.sw);
-        one.columns = tiles((l.w - 1 - one.x) / l.sw + 1, kPositions);
+        one.columns = tiles((l.w - 1 - one.x) / l.sw + 1, positions(l.c));
         for (int ky = ry; ky < l.kh; ky += l.sh)
             for (int o = 0; o < l.oc; ++o)
                 for (int kx = rx; kx < l.kw; kx += l.sw)
@@ -117,6 +118,8 @@ template <class S> class Convolution {
                                  weight_place(o, 0, ky, kx));
         classes.push_back(std::move(one));
     }
+
+    static int positions(int channels) { return channels == 1 ? kAlone : kPositions; }
 
     // The first position whose taps begin with the kernel's element `residue`.
     static int first(int residue, int padding, int stride) {
@@ -197,6 +200,44 @@ template <class S> class Convolution {
     std::vector<Tile> columns, outputs, taps, outer_outputs, inputs;
     Taps<S> forward_taps;
     std::vector<Class> classes;
+};
+
+// The groups of a convolution, one after another. Most layers have one; a depthwise convolution has one for each channel.
+template <class S> class Convolutions {
+  public:
+    Convolutions(const KnLayer& layer, const LayerShapes& shapes) : s(shapes), l(layer) {
+        l.c /= l.groups, l.oc /= l.groups;
+        for (int i = 0; i < l.groups; ++i) groups.emplace_back(l, s);
+    }
+
+    void pack(const S* weights, bool backward_too) {
+        for (int i = 0; i < l.groups; ++i) groups[size_t(i)].pack(weights + place(i), backward_too);
+    }
+
+    void forward(const Maps<S>& m, const S* bias) const {
+        for (int i = 0; i < l.groups; ++i) groups[size_t(i)].forward(of(m, i), bias ? bias + i * l.oc : nullptr);
+    }
+
+    void input_gradient(const Maps<S>& m) const {
+        for (int i = 0; i < l.groups; ++i) groups[size_t(i)].input_gradient(of(m, i));
+    }
+
+    void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
+        for (int i = 0; i < l.groups; ++i)
+            groups[size_t(i)].weight_gradient(of(m, i), gradient + place(i), bias ? bias + i * l.oc : nullptr);
+    }
+
+  private:
+    int64_t place(int group) const { return int64_t(group) * l.oc * l.out_stride; }
+
+    Maps<S> of(const Maps<S>& m, int group) const {
+        const ptrdiff_t x = group * l.c * s.x.plane(), y = group * l.oc * s.y.plane();
+        return {m.x + x, m.y + y, m.gy ? m.gy + y : nullptr, m.gx ? m.gx + x : nullptr, m.groups};
+    }
+
+    LayerShapes s;
+    KnLayer l;  // of a group
+    std::vector<Convolution<S>> groups;
 };
 
 }  // namespace kn

@@ -16,6 +16,7 @@ namespace kn {
 constexpr bool kMany = kRegisters == 32;
 constexpr int kSums = kMany ? 24 : 12;            // of a tile, at most
 constexpr int kPositions = kMany ? 4 : 2;         // of a tile of `correlate`, at most; its channels: kSums / positions
+constexpr int kAlone = 8;                         // positions of one of `correlate` for a single channel, at most
 constexpr int kTaps = 6, kOuterChannels = 8;      // of a tile of `outer`, at most
 
 struct Tile {
@@ -141,7 +142,7 @@ constexpr int kDense = 12;
 template <class S, int... I> constexpr auto all_correlate(std::integer_sequence<int, I...>) {
     return std::array<Correlate<S>, sizeof...(I)>{[] {
         constexpr int P = I / kSums + 1, C = I % kSums + 1;
-        if constexpr (P * C <= kSums) return Correlate<S>(correlate<S, P, C>);
+        if constexpr (C == 1 || (P <= kPositions && P * C <= kSums)) return Correlate<S>(correlate<S, P, C>);
         else return Correlate<S>(nullptr);
     }()...};
 }
@@ -159,7 +160,7 @@ template <class S, int... I> constexpr auto all_dense(std::integer_sequence<int,
 }
 
 template <class S> inline void run(const Correlation<S>& job, int positions, int channels) {
-    static constexpr auto table = all_correlate<S>(std::make_integer_sequence<int, kPositions * kSums>{});
+    static constexpr auto table = all_correlate<S>(std::make_integer_sequence<int, kAlone * kSums>{});
     table[size_t((positions - 1) * kSums + channels - 1)](job);
 }
 
