@@ -23,6 +23,7 @@ FLOORS = {
         "summary",
         "batches",
         "metrics",
+        "significance",
         "optimizers",
     },
     2: {"engines", "checkpoint", "state"},
@@ -36,7 +37,8 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
     ("stopping", "errors"),
-    ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("predict", "evaluation"),
+    ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("significance", "metrics"),
+    ("predict", "evaluation"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
     ("measuring", "rundir"), ("measuring", "records"), ("doctor", "rundir"), ("doctor", "records"),
     ("seeds", "run"), ("seeds", "beside"),
