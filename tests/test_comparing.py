@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,17 @@ def thing(name: str, *rights: list[int], first: int = 0) -> Thing:
     labels = np.arange(len(rights[0]))
     nets = [Net(f"seed-{first + i}", first + i, np.array(r, bool), labels, "same") for i, r in enumerate(rights)]
     return Thing(name, tuple(nets))
+
+
+def test_equal_labels_do_not_make_equal_images() -> None:
+    one, other = thing("a", [1] * 20), thing("b", [0] * 20)
+    assert compare_things(one, other).test == "mcnemar"
+    moved = Thing("b", (replace(other.nets[0], images="others"),))
+    relabelled = Thing("b", (replace(other.nets[0], labels=np.arange(20)[::-1]),))
+    for changed in (moved, relabelled):
+        found = compare_things(one, changed)
+        assert (found.test, found.verdict) == (None, "no comparison")
+        assert "different validation images (20 and 20)" in found.why
 
 
 def pairs(found: Comparison) -> list[tuple[str, str]]:
