@@ -186,6 +186,16 @@ def test_arrays_that_are_no_predictions(
     assert "damaged" in spoken(capsys, "slow", "quick")["left_out"]["slow"]
 
 
+def test_predictions_of_fewer_images_than_the_part_has(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = {}
+    with np.load(home / "runs" / "slow" / "predictions.npz") as kept:
+        for name in ("val_probabilities", "val_labels"):
+            np.save(home / "array.npy", kept[name][:9])
+            short[f"{name}.npy"] = (home / "array.npy").read_bytes()
+    rewritten(home / "runs" / "slow", short)
+    assert "not those of its validation part" in spoken(capsys, "slow", "quick")["left_out"]["slow"]
+
+
 def test_seeds_that_are_not_done_are_left_out(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 2):
         (home / "runs" / "slow-seeds" / f"seed-{seed}" / "state" / "finished.json").unlink()
