@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest, ttest_ind
 
-from kilonet import cli, files, plots
+from kilonet import cli, files, plots, seals
 from kilonet.comparing import Comparison, Net, Thing, compare_runs, compare_things
 from kilonet.history import Epoch, History
 from kilonet.rundir import Run
@@ -148,6 +149,14 @@ def test_runs_without_the_part(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no-test has no test part (leave out --on test)" in said(capsys, "slow", "no-test", "--on", "test")
 
 
+def test_one_run_has_nothing_to_compare(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plot", "slow", "--on", "test"])
+    assert left.value.code == 1
+    assert "nothing to compare" in capsys.readouterr().err
+    assert "comparisons" not in json.loads(said(capsys, "slow", "--json"))
+
+
 @pytest.mark.parametrize("other", ["other-images", "no-test"])
 def test_different_images_are_never_paired(home: Path, capsys: pytest.CaptureFixture[str], other: str) -> None:
     pair = spoken(capsys, "slow", other)["pairs"][0]
@@ -176,7 +185,13 @@ def test_what_can_not_be_read_is_said_and_the_curves_drawn(home: Path, capsys: p
 
 @pytest.mark.parametrize(
     ("array", "content"),
-    [("val_labels", np.zeros(9, np.int64)), ("val_labels", np.zeros(270)), ("val_probabilities", np.zeros(270))],
+    [
+        ("val_labels", np.zeros(9, np.int64)),
+        ("val_labels", np.zeros(270)),
+        ("val_probabilities", np.zeros(270)),
+        ("val_probabilities", np.zeros((270, 0))),
+        ("val_probabilities", np.full((270, 10), "a")),
+    ],
 )
 def test_arrays_that_are_no_predictions(
     home: Path, capsys: pytest.CaptureFixture[str], array: str, content: np.ndarray
@@ -184,6 +199,17 @@ def test_arrays_that_are_no_predictions(
     np.save(home / "array.npy", content)
     rewritten(home / "runs" / "slow", {f"{array}.npy": (home / "array.npy").read_bytes()})
     assert "damaged" in spoken(capsys, "slow", "quick")["left_out"]["slow"]
+
+
+@pytest.mark.parametrize("part", ["3", "[]", "{}", "{n = 9}", "{n = [], sha256 = 1}"])
+def test_a_config_that_names_no_images(home: Path, capsys: pytest.CaptureFixture[str], part: str) -> None:
+    path = home / "runs" / "slow" / "config.toml"
+    _, text = path.read_text().split("\n", 1)
+    text = f"{text.split('[parts.', 1)[0]}\n[parts]\nval = {part}\n\n[versions]{text.split('[versions]', 1)[1]}"
+    seal = f"{seals._SEAL}{hashlib.sha256(text.encode()).hexdigest()}"
+    path.write_text(f"{seal}\n{text}")
+    assert Run(path.parent).untouched_config()
+    assert "validation part" in spoken(capsys, "slow", "quick")["left_out"]["slow"]
 
 
 def test_predictions_of_fewer_images_than_the_part_has(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

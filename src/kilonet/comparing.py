@@ -242,12 +242,17 @@ def _net(run: Run, part: Part) -> Net:
 
 def _parts(run: Run) -> tuple[dict[str, Any], bool]:
     """Number and checksum of each part's images, and whether they are those of the runs inside, which agree on them."""
-    _, parts = run.untouched_config()
-    inside = sorted(path.parent for path in run.path.glob("*/config.toml"))
+    parts, inside = _sealed_parts(run), sorted(path.parent for path in run.path.glob("*/config.toml"))
     if parts or not inside:
         return parts, bool(inside)
-    first, *others = [Run(path).untouched_config()[1] for path in inside]
+    first, *others = [_sealed_parts(Run(path)) for path in inside]
     return {name: found for name, found in first.items() if all(o.get(name) == found for o in others)}, True
+
+
+def _sealed_parts(run: Run) -> dict[str, Any]:
+    """Those parts that a run's config, as it was written, has a number and a checksum of."""
+    run.untouched_config()
+    return {name: part for name, part in run.parts().items() if {"n", "sha256"} <= set(part)}
 
 
 def compare_things(a: Thing, b: Thing, part: Part = "val") -> Comparison:

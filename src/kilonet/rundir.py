@@ -186,7 +186,8 @@ class Run:
         names = f"{part}_probabilities", f"{part}_labels"
         probabilities, labels = itemgetter(*names)(records.read_npz(path, names))
         kinds = probabilities.dtype.kind, labels.dtype.kind
-        if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or kinds != ("f", "i"):
+        shapes = probabilities.ndim == 2 and probabilities.size > 0 and labels.shape == probabilities.shape[:1]
+        if not shapes or kinds != ("f", "i"):
             raise RunError(f"{path} is damaged: these are no probabilities and labels")
         return probabilities, labels
 

@@ -127,6 +127,8 @@ def plot(
     from kilonet import comparing, display, files, plots, rundir
 
     target = files.check_picture_target(show)
+    if on == "test" and len(run) < 2:
+        raise ConfigError("--on test with nothing to compare: expected two runs", "kilonet plot RUN RUN --on test")
     found = [rundir.find(name, project) for name in run or ("last",)]
     named = list(zip(comparing.names(found), found, strict=True))
     drawn = [_drawable(one) for one in found]
