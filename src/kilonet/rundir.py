@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from kilonet.models import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from kilonet.images import ImageSet
 
@@ -170,6 +173,23 @@ class Run:
         if not isinstance(found, dict):
             raise RunError(f"{self.path / 'metrics.json'} holds no figures")
         return found
+
+    def predictions(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Class probabilities, (N, K), and labels, (N,), of a measured part; those of no other part are unpacked.
+
+        Raises:
+            RunError: if they are gone or damaged.
+        """
+        path = self._intact("predictions.npz")
+        if not path.exists():
+            raise self.lacks(path, "is not measured yet")
+        names = f"{part}_probabilities", f"{part}_labels"
+        probabilities, labels = itemgetter(*names)(records.read_npz(path, names))
+        kinds = probabilities.dtype.kind, labels.dtype.kind
+        shapes = probabilities.ndim == 2 and probabilities.size > 0 and labels.shape == probabilities.shape[:1]
+        if not shapes or kinds != ("f", "i"):
+            raise RunError(f"{path} is damaged: these are no probabilities and labels")
+        return probabilities, labels
 
     def summary(self) -> dict[str, Any]:
         """The summary of several seeds; empty if there is none that can be read."""
