@@ -20,6 +20,7 @@ FLOORS = {
         "sources",
         "preprocess",
         "models",
+        "zoo",
         "summary",
         "batches",
         "metrics",
@@ -37,7 +38,8 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
     ("stopping", "errors"),
-    ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("significance", "metrics"),
+    ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("summary", "zoo"), ("models", "zoo"),
+    ("significance", "metrics"),
     ("predict", "evaluation"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
     ("measuring", "rundir"), ("measuring", "records"), ("comparing", "rundir"),

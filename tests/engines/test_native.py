@@ -24,8 +24,9 @@ from kilonet.engines import native
 from kilonet.engines import torch as plain
 from kilonet.engines.layers import operations
 from kilonet.errors import ConfigError, ModelError
-from kilonet.models import ZOO, Classifier
+from kilonet.models import Classifier
 from kilonet.train import learning_rates
+from kilonet.zoo import ZOO
 
 CPU = torch.device("cpu")
 

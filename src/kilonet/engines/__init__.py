@@ -9,7 +9,7 @@ from torch import nn
 
 from kilonet.engines import native, torch
 from kilonet.errors import ModelError
-from kilonet.models import Linear, LinearFromScratch
+from kilonet.zoo import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

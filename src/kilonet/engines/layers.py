@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kilonet.models import Classifier, Linear, LinearFromScratch
+from kilonet.models import Classifier
+from kilonet.zoo import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
