@@ -345,10 +345,16 @@ def test_every_command_takes_it_as_one(made: Run, tmp_path: Path, capsys: pytest
     assert rundir.single(made) == made
     plotted = spoken(capsys, "plot", path, "--show", str(tmp_path / "curves.png"))
     assert [run["run"] for run in plotted["runs"]] == [str(made.path / f"seed-{seed}") for seed in (4, 5, 6)]
+    weights = str(made.path / "weights" / "committee.safetensors")
+    for whole in (path, weights):
+        words = ("plot", whole, f"{path}/seed-4", "--show", str(tmp_path / "compared.png"))
+        [pair] = spoken(capsys, *words)["comparisons"]["pairs"]
+        of_both = made.metrics()["val"]["accuracy"], Run(made.path / "seed-4").metrics()["val"]["accuracy"]
+        assert (pair["test"], pair["accuracy_a"], pair["accuracy_b"]) == ("mcnemar", *of_both)
     examined = spoken(capsys, "doctor", path)["runs"]
     assert [run["run"] for run in examined] == [path, *(str(made.path / f"seed-{seed}") for seed in (4, 5, 6))]
     assert {finding["name"] for finding in examined[0]["findings"]} <= {"dead-classes", "collapse"}
-    assert len(spoken(capsys, "doctor", str(made.path / "weights" / "committee.safetensors"))["runs"]) == 1
+    assert len(spoken(capsys, "doctor", weights)["runs"]) == 4
 
 
 def test_the_doctor_reads_its_scores(found: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kilonet.models import Classifier, build
     from kilonet.predict import Predictor
     from kilonet.seeds import resume
+    from kilonet.significance import across_seeds, compare
     from kilonet.sources import load
     from kilonet.train import epochs, fit
 
@@ -61,6 +62,7 @@ _HOMES = {
     "kilonet.sources": ("load",),
     "kilonet.history": ("Epoch", "History"),
     "kilonet.seeds": ("resume",),
+    "kilonet.significance": ("across_seeds", "compare"),
     "kilonet.train": ("epochs", "fit"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -82,7 +84,9 @@ __all__ = [
     "RunError",
     "Splits",
     "Training",
+    "across_seeds",
     "build",
+    "compare",
     "epochs",
     "evaluate",
     "fit",

@@ -19,7 +19,8 @@ from kilonet.committee import Committee
 from kilonet.config import FORMAT, MOST_MEMBERS
 from kilonet.errors import ModelError, RunError
 from kilonet.images import ImageSet
-from kilonet.models import ZOO, Classifier, RawClassifier, adopt, assemble, is_file, load_class, make_instance
+from kilonet.models import Classifier, RawClassifier, adopt, assemble, is_file, load_class, make_instance
+from kilonet.zoo import ZOO
 
 if TYPE_CHECKING:
     from collections.abc import Callable

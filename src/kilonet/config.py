@@ -40,7 +40,9 @@ class Training:
     """
 
     epochs: int = 15
-    """Passes over the training images."""
+    """Passes over the training images; more of them where `least_images` asks for it."""
+    least_images: int = 0
+    """Images that training sees at least, each as often as it comes up: few images get more epochs. 0 with --epochs."""
     batch_size: int = 64
     """Images a training step."""
     val_batch_size: int = 500
@@ -81,6 +83,7 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "val_batch_size"):
             _require(1 <= getattr(self, name) <= 1_000_000, name, getattr(self, name), "from 1 to 1,000,000")
+        _require(0 <= self.least_images <= 10**12, "least_images", self.least_images, "from 0 to 1,000,000,000,000")
         _require(math.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a number above 0")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "from 0 to below 1")
         _require(self.momentum == 0 or self.optimizer == "sgd", "momentum", self.momentum, "0 unless with sgd")
@@ -93,6 +96,10 @@ class Training:
         _require(0 <= self.shear <= 80, "shear", self.shear, "from 0 to 80 degrees")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to below 2**63")
         _require(self.threads is None or 1 <= self.threads <= 1024, "threads", self.threads, "from 1 to 1024")
+
+    def over(self, images: int) -> Training:
+        """These settings for so many training images: with as many epochs as `least_images` asks for."""
+        return replace(self, epochs=max(self.epochs, min(math.ceil(self.least_images / images), 1_000_000)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +196,12 @@ def recipe(model: str, **settings: Any) -> Training:
     Raises:
         ConfigError: for an unknown setting or a value that won't do.
     """
-    return _from_table(Training, {**RECIPES.get(model, {}), **settings}, "setting")
+    return _from_table(Training, {**RECIPES.get(model, {}), **_given(settings)}, "setting")
+
+
+def _given(training: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they were given: a number of epochs is meant as it stands."""
+    return {"least_images": 0, **training} if "epochs" in training else training
 
 
 def resolve(settings: dict[str, Any], training: dict[str, Any], base: Config | None = None) -> Config:
@@ -206,14 +218,24 @@ def resolve(settings: dict[str, Any], training: dict[str, Any], base: Config | N
     if base is not None:
         if "preset" in settings:
             raise ConfigError("--preset and --config both were given", "a config file holds its preset already")
-        merged = replace(base.training, **training)
+        merged = replace(base.training, **_given(training))
         return replace(base, **settings, training=merged)
     preset = PRESETS.get(settings.get("preset", ""), {})
     if "preset" in settings and not preset:
         raise ConfigError(f"unknown preset {settings['preset']!r}", nearest(settings["preset"], PRESETS))
     start = {"model": Config.model, **{k: v for k, v in preset.items() if k != "training"}, **settings}
-    chosen = recipe(start["model"], **{**preset.get("training", {}), **training})
+    chosen = recipe(start["model"], **{**preset.get("training", {}), **_given(training)})
     return Config(**start, training=chosen)
+
+
+def measured_weights(config: Config) -> str:
+    """Which weights get measured: nothing can choose the best ones where nothing validates."""
+    return "last" if config.split == "full" else config.training.measure
+
+
+def weight_file(config: Config) -> str:
+    """The file, in a run directory, of the weights that get measured: a committee has one for all its members."""
+    return f"weights/{'committee' if config.committee > 1 else measured_weights(config)}.safetensors"
 
 
 def to_toml(config: Config, **extra: Any) -> str:

@@ -17,6 +17,7 @@ from kilonet.history import Epoch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from kilonet.comparing import Comparison, Comparisons
     from kilonet.config import Config
     from kilonet.doctor.finding import Finding
     from kilonet.images import ImageSet
@@ -167,6 +168,37 @@ def trained(config: Config, metrics: dict[str, Any], members: dict[str, Any] | N
             line(f"{part:4} accuracy {accuracy(metrics[part])}")
         if part in members:
             line(f"     members  {_over(members[part]['accuracy'])}")
+
+
+def comparisons(found: Comparisons) -> None:
+    """Print what was compared, a row a pair, and under it what stands behind each."""
+    for name, why in found.left_out.items():
+        line(f"\n{name} is not compared: {why}")
+    if not found.pairs:
+        return
+    several = found.made > 1
+    corrected = f"; p is corrected for {found.made} comparisons (Holm)" if several else ""
+    line(f"\ndifferences of {found.what} accuracy, in points{corrected}")
+    numbers = ["first", "second", "difference"]
+    rows = [
+        (f"{pair.a} less {pair.b}", percent(pair.accuracy_a), percent(pair.accuracy_b), points(pair.difference),
+         interval(pair), pair.p_in_words, pair.verdict)
+        for pair in found.pairs
+    ]  # fmt: skip
+    table(["", *numbers, "95 % interval", "", "verdict"], rows, numbers)
+    line()
+    for pair in found.pairs:
+        line(f"{pair.a} less {pair.b}: {pair.in_words()}")
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares in percentage points."""
+    return "–" if difference is None else f"{100 * difference:+.2f}"
+
+
+def interval(pair: Comparison) -> str:
+    """The interval of a difference, in points."""
+    return "–" if pair.interval is None else " to ".join(points(end) for end in pair.interval)
 
 
 def findings(found: Sequence[Finding], of: str) -> None:

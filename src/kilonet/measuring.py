@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilonet import files, plots, sources
+from kilonet.config import measured_weights
 from kilonet.errors import DataError, RunError
 from kilonet.evaluation import aligned, evaluate
-from kilonet.models import Classifier, Linear, LinearFromScratch
+from kilonet.models import Classifier
 from kilonet.records import npz
-from kilonet.rundir import Run, measured_weights
+from kilonet.rundir import Run
+from kilonet.zoo import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

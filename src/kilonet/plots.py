@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,25 @@ _STYLE: Any = {
 }
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A difference to draw.
+
+    Attributes:
+        name: of what against what.
+        difference: -1 to 1.
+        interval: around it, or None.
+        clear: whether it is more than noise.
+        remark: beside it.
+    """
+
+    name: str
+    difference: float
+    interval: tuple[float, float] | None
+    clear: bool
+    remark: str
+
+
 def save(figure: Figure, path: Path | str) -> None:
     """Write a figure as a whole file; the format is what the name's ending says."""
     path = Path(path)
@@ -58,22 +78,77 @@ def curves(histories: History | Sequence[History], title: str = "") -> Figure:
         figure = Figure((9.5, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
         for i, history in enumerate(several):
-            _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None)
-        for axes, label in ((loss, "cross-entropy, nats"), (accuracy, "validation accuracy, %")):
-            axes.set_xlabel("epoch")
-            axes.set_ylabel(label)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        loss.legend(frameon=False, fontsize=8 if len(several) > 1 else None)
-        if not accuracy.lines:
-            accuracy.text(0.5, 0.5, "no validation part", ha="center", color=_GREY, transform=accuracy.transAxes)
+            _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
+        _finish_curves(loss, accuracy, len(several))
         figure.suptitle(title)
     return figure
 
 
-def _curve(loss: Any, accuracy: Any, history: History, colour: str | None) -> None:
+def comparison(
+    named: Sequence[tuple[str, Sequence[History]]], differences: Sequence[Difference], what: str, title: str = ""
+) -> Figure:
+    """Curves of runs or of several seeds, a colour each, and under them the differences with their intervals.
+
+    Args:
+        named: what is compared: a name, and its histories.
+        differences: the first 40 of them are drawn.
+        what: what they are differences of, for the axis, with its unit.
+        title: of the figure.
+    """
+    shown = differences[:40]
+    below = 0.9 + 0.42 * len(shown) if shown else 0.0
+    with mpl.rc_context(_STYLE):
+        figure = Figure((9.5, 3.8 + below), layout="constrained")
+        top = figure
+        if shown:
+            top, bottom = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(3.8, below))))
+            _intervals(bottom.subplots(), shown, what)
+            if len(differences) > len(shown):
+                bottom.suptitle(f"the first {len(shown)} of {len(differences):,} differences", fontsize=9)
+        loss, accuracy = top.subplots(1, 2)
+        for i, (name, histories) in enumerate(named):
+            for j, history in enumerate(histories):
+                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{_short(name, 24)}, ")
+        _finish_curves(loss, accuracy, len(named))
+        top.suptitle(title)
+    return figure
+
+
+def _intervals(axes: Any, shown: Sequence[Difference], what: str) -> None:
+    """A line a difference, the first on top: filled and dark if it is more than noise, else hollow and grey."""
+    axes.axvline(0, color=_GREY, linewidth=1)
+    for at, found in enumerate(shown):
+        colour = _BLUE if found.clear else _GREY
+        if found.interval is not None:
+            low, high = found.interval
+            axes.plot([100 * low, 100 * high], [at, at], color=colour, linewidth=2, solid_capstyle="butt")
+        face = colour if found.clear else "white"
+        axes.plot(100 * found.difference, at, "o", color=colour, markerfacecolor=face, markersize=7)
+        axes.text(1.01, at, found.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=colour)
+    axes.set_yticks(range(len(shown)), [_short(found.name, 44) for found in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(what)
+    furthest = max(map(abs, axes.get_xlim()))
+    axes.set_xlim(-furthest, furthest)
+
+
+def _finish_curves(loss: Any, accuracy: Any, several: int) -> None:
+    """Labels of the axes, and a legend."""
+    for axes, label in ((loss, "cross-entropy, nats"), (accuracy, "validation accuracy, %")):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    loss.legend(frameon=False, fontsize=8 if several > 1 else None)
+    if not accuracy.lines:
+        accuracy.text(0.5, 0.5, "no validation part", ha="center", color=_GREY, transform=accuracy.transAxes)
+
+
+def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name: str) -> None:
+    """A run's curves: in its own colour with its name if there are several, else one colour a curve."""
     epochs = [record.epoch for record in history.epochs]
     marker = "o" if len(epochs) < 30 else None
-    name = f"{history.name}, " if colour else ""
+    name = name if colour else ""
     style = {"marker": marker, "markersize": 3}
     train = [record.train_loss for record in history.epochs]
     loss.plot(epochs, train, "--", color=colour or _BLUE, label=f"{name}training", **style)

@@ -13,6 +13,7 @@ from kilonet.history import Epoch
 from kilonet.sources import npyfile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _CSV = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
@@ -55,13 +56,13 @@ def npz(arrays: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_npz(path: Path) -> dict[str, Any]:
-    """The arrays in one of a run's `.npz` files.
+def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The arrays in one of a run's `.npz` files: those that are named, all if None; no other is unpacked.
 
     Raises:
         RunError: if it is damaged, or holds more than such a file can.
     """
     try:
-        return npyfile.read_npz(path)
+        return npyfile.read_npz(path, names)
     except (DataError, OSError) as error:
         raise RunError(f"{path} can't be read: {error}") from None

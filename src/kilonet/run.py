@@ -80,7 +80,8 @@ def plan(config: Config, model_file: str | None = None) -> Plan:
         rehearse(model, splits.train)
     model.to(world.device(config.training.device))
     engine = engines.choose(config.training.engine, model)
-    config = replace(config, training=replace(config.training, engine=engine.name))
+    training = config.training.over(len(splits.train))
+    config = replace(config, training=replace(training, engine=engine.name))
     return Plan(config, data, splits, model, name if is_file(name) else None, engine.about)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kilonet import checkpoint, files, records, seals, sources
-from kilonet.config import Config, read_table
+from kilonet.config import Config, read_table, weight_file
 from kilonet.errors import ConfigError, RunError
 from kilonet.history import Epoch, History
 from kilonet.models import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from kilonet.images import ImageSet
 
@@ -171,6 +174,23 @@ class Run:
             raise RunError(f"{self.path / 'metrics.json'} holds no figures")
         return found
 
+    def predictions(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Class probabilities, (N, K), and labels, (N,), of a measured part; those of no other part are unpacked.
+
+        Raises:
+            RunError: if they are gone or damaged.
+        """
+        path = self._intact("predictions.npz")
+        if not path.exists():
+            raise self.lacks(path, "is not measured yet")
+        names = f"{part}_probabilities", f"{part}_labels"
+        probabilities, labels = itemgetter(*names)(records.read_npz(path, names))
+        kinds = probabilities.dtype.kind, labels.dtype.kind
+        shapes = probabilities.ndim == 2 and probabilities.size > 0 and labels.shape == probabilities.shape[:1]
+        if not shapes or kinds != ("f", "i"):
+            raise RunError(f"{path} is damaged: these are no probabilities and labels")
+        return probabilities, labels
+
     def summary(self) -> dict[str, Any]:
         """The summary of several seeds; empty if there is none that can be read."""
         try:
@@ -215,16 +235,6 @@ class Run:
                     f"{path} is not the split that config.toml names", f"mend it: kilonet resume {self.path}"
                 )
         return kept
-
-
-def measured_weights(config: Config) -> str:
-    """Which weights get measured: nothing can choose the best ones where nothing validates."""
-    return "last" if config.split == "full" else config.training.measure
-
-
-def weight_file(config: Config) -> str:
-    """The file, in a run directory, of the weights that get measured: a committee has one for all its members."""
-    return f"weights/{'committee' if config.committee > 1 else measured_weights(config)}.safetensors"
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
@@ -358,10 +368,10 @@ def members(run: Run) -> list[Run]:
 
 def trainings(run: Run) -> list[Run]:
     """The runs inside a directory of several seeds or of a committee, one a training, else the run itself."""
-    numbers = run.config.numbers if run.weights is None else range(1)
-    if len(numbers) == 1:
+    alone = run.weights is not None and not (run.is_directory() and run.config.committee > 1)
+    if alone or len(run.config.numbers) == 1:
         return [run]
-    found = [Run(run.path / f"seed-{number}") for number in numbers]
+    found = [Run(run.path / f"seed-{number}") for number in run.config.numbers]
     if not (there := [member for member in found if member.is_directory()]):
         raise run.lacks(found[0].path, "holds none of its runs yet")
     return there

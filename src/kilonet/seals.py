@@ -122,9 +122,8 @@ def sums_of(folder: Path) -> dict[str, str]:
     try:
         found = json.loads((folder / "state" / "finished.json").read_text())
         sums: dict[str, str] = found["files"]
-        whole = (
-            isinstance(sums, dict) and found["sha256"] == seal_of(sums) and set(sums) <= {*PRODUCTS, *OF_A_COMMITTEE}
-        )
+        known = isinstance(sums, dict) and set(sums) <= {*PRODUCTS, *OF_A_COMMITTEE}
+        whole = known and found["sha256"] == seal_of(sums)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kilonet.models import Classifier, Linear, LinearFromScratch, size_text
+from kilonet.models import Classifier, size_text
+from kilonet.zoo import Linear, LinearFromScratch
 
 
 @dataclass(frozen=True)

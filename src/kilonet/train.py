@@ -38,7 +38,7 @@ def fit(model: nn.Module, data: Splits, training: Training) -> History:
         DivergedError: if the loss is no finite number any more.
     """
     classifier = adopt(model, data.train)
-    return History(list(epochs(classifier, data, training)), classifier.name)
+    return History(list(epochs(classifier, data, training.over(len(data.train)))), classifier.name)
 
 
 def epochs(

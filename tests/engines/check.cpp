@@ -62,14 +62,16 @@ struct Plan {
 
     static KnLayer layer(int kind, bool relu = false) {
         KnLayer l{};
-        l.kind = kind, l.relu = relu, l.kh = l.kw = l.sh = l.sw = 1, l.weight = l.bias = l.norm = -1;
+        l.kind = kind, l.relu = relu, l.kh = l.kw = l.sh = l.sw = l.groups = 1, l.weight = l.bias = l.norm = -1;
         return l;
     }
 
-    Plan& conv(int oc, int kh, int kw, int sh, int sw, int ph, int pw, bool relu, bool bias) {
+    Plan& conv(int oc, int kh, int kw, int sh, int sw, int ph, int pw, bool relu, bool bias, int groups = 1) {
         KnLayer l = layer(KN_CONV, relu);
-        l.kh = kh, l.kw = kw, l.sh = sh, l.sw = sw, l.ph = ph, l.pw = pw, l.out_stride = c * kh * kw, l.in_stride = 1;
-        l.weight = parameter(oc * c * kh * kw, 0, 1.5f / std::sqrt(float(c * kh * kw)));
+        const int inputs = c / groups * kh * kw;
+        l.kh = kh, l.kw = kw, l.sh = sh, l.sw = sw, l.ph = ph, l.pw = pw, l.out_stride = inputs, l.in_stride = 1;
+        l.groups = groups;
+        l.weight = parameter(oc * inputs, 0, 1.5f / std::sqrt(float(inputs)));
         if (bias) l.bias = parameter(oc, 0, 0.5f);
         return put(l, oc, (h + 2 * ph - kh) / sh + 1, (w + 2 * pw - kw) / sw + 1);
     }

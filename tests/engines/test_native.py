@@ -24,8 +24,9 @@ from kilonet.engines import native
 from kilonet.engines import torch as plain
 from kilonet.engines.layers import operations
 from kilonet.errors import ConfigError, ModelError
-from kilonet.models import ZOO, Classifier
+from kilonet.models import Classifier
 from kilonet.train import learning_rates
+from kilonet.zoo import ZOO
 
 CPU = torch.device("cpu")
 
@@ -121,7 +122,9 @@ def convolutions(draw: Any) -> tuple[nn.Module, tuple[int, int, int]]:
     layers += [kind(draw(st.integers(1, 2)), draw(st.integers(1, 3)))] if kind else []
     layers += [nn.ReLU()] if draw(st.booleans()) else []
     kernel, stride, padding = ((draw(sizes), draw(sizes)) for _ in range(3))
-    second = nn.Conv2d(first, draw(st.integers(1, 14)), kernel, stride, padding)
+    groups = draw(st.sampled_from([n for n in range(1, first + 1) if first % n == 0]))
+    outputs = groups * draw(st.integers(1, max(1, 14 // groups)))
+    second = nn.Conv2d(first, outputs, kernel, stride, padding, groups=groups)
     if draw(st.booleans()):
         layers += [second, *([nn.ReLU(inplace=True)] if draw(st.booleans()) else [])]
         kind = draw(st.sampled_from([None, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d]))

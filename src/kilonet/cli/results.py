@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kilonet.cli.app import RUNS, answer, app
 from kilonet.errors import ConfigError
@@ -109,29 +109,50 @@ def predict(
 
 
 @app.command
-def plot(*run: str, show: Path = Path("curves.png"), project: Project = RUNS, json: Json = False) -> None:
-    """Draw the curves of a run again, or of several runs compared, and print their figures beside each other.
+def plot(
+    *run: str, show: Path = Path("curves.png"), on: Literal["val", "test"] = "val", project: Project = RUNS,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Draw the curves of a run again; or compare runs, and say whether their differences are more than noise.
 
     Parameters
     ----------
     run
-        Run directories, names in the project, or last.
+        Run directories, names in the project, or last; one of several seeds counts as one.
     show
         Draw to this .png, .pdf or .svg.
+    on
+        What differences are measured on: validation images, or those of the test set.
     """
-    from kilonet import display, files, plots, rundir
+    from kilonet import comparing, display, files, plots, rundir
 
     target = files.check_picture_target(show)
-    found = [member for name in run or ("last",) for member in _drawable(rundir.find(name, project))]
-    histories = [member.history() for member in found]
-    listed = [_compared(member) for member in found]
-    plots.save(plots.curves(histories if len(histories) > 1 else histories[0], ", ".join(run) or "last"), target)
+    if on == "test" and len(run) < 2:
+        raise ConfigError("--on test with nothing to compare: expected two runs", "kilonet plot RUN RUN --on test")
+    found = [rundir.find(name, project) for name in run or ("last",)]
+    named = list(zip(comparing.names(found), found, strict=True))
+    drawn = [_drawable(one) for one in found]
+    histories = [[member.history() for member in members] for members in drawn]
+    listed = [_compared(member) for members in drawn for member in members]
+    title = ", ".join(run) or "last"
+    document: dict[str, Any] = {"figure": str(target), "runs": listed}
+    compared = comparing.compare_runs(named, on) if len(found) > 1 else None
+    if compared is None:
+        figure = plots.curves(histories[0] if len(histories[0]) > 1 else histories[0][0], title)
+    else:
+        unit = f"difference of {compared.what} accuracy, points, with 95 % intervals"
+        groups = [(name, group) for (name, _), group in zip(named, histories, strict=True)]
+        figure = plots.comparison(groups, comparing.differences(compared), unit, title)
+        document["comparisons"] = compared.document()
+    plots.save(figure, target)
 
     def tell() -> None:
         display.table(list(listed[0]), [list(row.values()) for row in listed])
+        if compared is not None:
+            display.comparisons(compared)
         display.line(f"\nfigure    {target}")
 
-    answer({"figure": str(target), "runs": listed}, json, tell)
+    answer(document, json, tell)
 
 
 def _done(found: Run, members: list[Run]) -> list[Run]:

@@ -57,10 +57,11 @@ def models(model: str | None = None, /, *, data: str | None = None, json: Json =
     import numpy as np
 
     from kilonet import display
-    from kilonet import models as zoo
     from kilonet.images import ImageSet
+    from kilonet.models import build
     from kilonet.sources import load
     from kilonet.summary import summarise
+    from kilonet.zoo import ZOO
 
     if data is None:
         names = tuple("0123456789")
@@ -68,14 +69,12 @@ def models(model: str | None = None, /, *, data: str | None = None, json: Json =
     else:
         example = load(data)
     if model is not None:
-        worked = summarise(zoo.build(model, example))
+        worked = summarise(build(model, example))
         answer(asdict(worked), json, lambda: display.summary(worked))
         return
-    counts = {name: zoo.build(name, example).parameter_count() for name in zoo.ZOO}
-    rows = [(name, f"{n:,}", f"{4 * n:,}", zoo.ZOO[name].about) for name, n in counts.items()]
-    listed = [
-        {"model": name, "parameters": n, "bytes": 4 * n, "about": zoo.ZOO[name].about} for name, n in counts.items()
-    ]
+    counts = {name: build(name, example).parameter_count() for name in ZOO}
+    rows = [(name, f"{n:,}", f"{4 * n:,}", ZOO[name].about) for name, n in counts.items()]
+    listed = [{"model": name, "parameters": n, "bytes": 4 * n, "about": ZOO[name].about} for name, n in counts.items()]
     answer(
         listed,
         json,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from kilonet import metrics
+from kilonet.config import weight_file
 from kilonet.doctor import curves, scores, units
 from kilonet.doctor.finding import Finding
 from kilonet.doctor.view import View, look, undisturbed
@@ -16,7 +17,6 @@ from kilonet.evaluation import evaluate
 from kilonet.files import printable
 from kilonet.history import History
 from kilonet.records import read_npz
-from kilonet.rundir import weight_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from torch import nn
 from kilonet.committee import Committee, members
 from kilonet.engines import committee, native, torch
 from kilonet.errors import ModelError
-from kilonet.models import Linear, LinearFromScratch
+from kilonet.zoo import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

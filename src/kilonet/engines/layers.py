@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kilonet.models import Classifier, Linear, LinearFromScratch
+from kilonet.models import Classifier
+from kilonet.zoo import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Layer(Structure):
 
     _fields_ = (
         *((name, c_int32) for name in ("kind", "relu", "c", "h", "w", "oc", "oh", "ow", "kh", "kw", "sh", "sw")),
-        *((name, c_int32) for name in ("ph", "pw", "weight", "bias", "norm")),
+        *((name, c_int32) for name in ("ph", "pw", "groups", "weight", "bias", "norm")),
         ("out_stride", c_int64),
         ("in_stride", c_int64),
         ("eps", c_double),
@@ -84,7 +85,7 @@ class Plan:
         if min(out) < 1:
             raise UnsupportedError(f"map of shape {out}")
         channels, height, width = self.shape
-        given = {"kh": 1, "kw": 1, "sh": 1, "sw": 1, "weight": -1, "bias": -1, "norm": -1, **fields}
+        given = {"kh": 1, "kw": 1, "sh": 1, "sw": 1, "groups": 1, "weight": -1, "bias": -1, "norm": -1, **fields}
         layer = Layer(kind=kind, c=channels, h=height, w=width, oc=out[0], oh=out[1], ow=out[2], **given)
         self.made.append(layer)
         self.shape = out
@@ -93,15 +94,15 @@ class Plan:
         return -1 if value is None else self.index[id(value)]
 
     def _conv(self, m: nn.Conv2d) -> None:
-        if m.groups != 1 or m.dilation != (1, 1) or m.padding_mode != "zeros" or isinstance(m.padding, str):
-            raise UnsupportedError("grouped, dilated or unevenly padded convolution")
+        if m.dilation != (1, 1) or m.padding_mode != "zeros" or isinstance(m.padding, str):
+            raise UnsupportedError("dilated or unevenly padded convolution")
         channels, height, width = self.shape
         if m.in_channels != channels or self.flat:
             raise UnsupportedError("convolution of such a map")
         (kh, kw), (sh, sw), (ph, pw) = m.kernel_size, m.stride, m.padding
         out = (m.out_channels, (height + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1)
-        sizes = {"kh": kh, "kw": kw, "sh": sh, "sw": sw, "ph": ph, "pw": pw}
-        places = {"out_stride": channels * kh * kw, "in_stride": 1}
+        sizes = {"kh": kh, "kw": kw, "sh": sh, "sw": sw, "ph": ph, "pw": pw, "groups": m.groups}
+        places = {"out_stride": channels // m.groups * kh * kw, "in_stride": 1}
         self._put(_CONV, out, weight=self._parameter(m.weight), bias=self._parameter(m.bias), **sizes, **places)
 
     def _dense(self, inputs: int, outputs: int, weight: Tensor, bias: Tensor | None, **places: int) -> None:
@@ -176,7 +177,7 @@ def operations(model: Classifier) -> tuple[int, int]:
         UnsupportedError: if the kernels don't know a layer.
     """
     layers = [layer for layer in Plan(model).layers()[0] if layer.kind == _CONV]
-    forward = [2 * p.oc * p.oh * p.ow * p.c * p.kh * p.kw for p in layers]
+    forward = [2 * p.oc * p.oh * p.ow * p.c // p.groups * p.kh * p.kw for p in layers]
     return sum(forward), 3 * sum(forward) - forward[0]
 
 

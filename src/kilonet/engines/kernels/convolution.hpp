@@ -24,12 +24,13 @@ template <class S> struct Taps {
     }
 };
 
+// A convolution of one group of channels: `layer` counts that group's, `shapes` are the whole maps.
 // Taps lie in the order of their rows, so that those which would read beyond the map's upper or lower edge can be left out.
 template <class S> class Convolution {
   public:
     Convolution(const KnLayer& layer, const LayerShapes& shapes)
-        : l(layer), s(shapes), columns(tiles(l.ow, kPositions)), outputs(tiles(l.oc, kSums / columns[0].count)),
-          taps(tiles(l.kw, kTaps)),
+        : l(layer), s(shapes), columns(tiles(l.ow, positions(l.oc))), outputs(tiles(l.oc, kSums / columns[0].count)),
+          taps(tiles(l.kw == 1 ? l.c : l.kw, l.kw == 1 ? kSums / kOuterChannels : kTaps)),
           outer_outputs(tiles(l.oc, std::min(kOuterChannels, kSums / taps[0].count))) {
         for (int ky = 0; ky < l.kh; ++ky)
             for (int c = 0; c < l.c; ++c)
@@ -90,6 +91,7 @@ template <class S> class Convolution {
     // Gradients of the weights and the bias, summed over the groups; `gradient` is laid out as the weights are.
     void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
         if (s.x.plane() == 1 && l.kh * l.kw == 1) dense_gradient(m, gradient);
+        else if (l.c == 1 && l.oc == 1) alone_gradient(m, gradient);
         else map_gradient(m, gradient);
         if (bias) bias_gradient(m, bias);
     }
@@ -109,7 +111,7 @@ template <class S> class Convolution {
         one.oy = (one.y + l.ph - ry) / l.sh, one.ox = (one.x + l.pw - rx) / l.sw;
         one.rows = (l.h - 1 - one.y) / l.sh + 1;
         one.height = std::max(0, (l.kh - 1 - ry + l.sh) / l.sh), one.width = std::max(0, (l.kw - 1 - rx + l.sw) / l.sw);
-        one.columns = tiles((l.w - 1 - one.x) / l.sw + 1, kPositions);
+        one.columns = tiles((l.w - 1 - one.x) / l.sw + 1, positions(l.c));
         for (int ky = ry; ky < l.kh; ky += l.sh)
             for (int o = 0; o < l.oc; ++o)
                 for (int kx = rx; kx < l.kw; kx += l.sw)
@@ -117,6 +119,8 @@ template <class S> class Convolution {
                                  weight_place(o, 0, ky, kx));
         classes.push_back(std::move(one));
     }
+
+    static int positions(int channels) { return channels == 1 ? kAlone : kPositions; }
 
     // The first position whose taps begin with the kernel's element `residue`.
     static int first(int residue, int padding, int stride) {
@@ -134,14 +138,15 @@ template <class S> class Convolution {
         return out * l.out_stride + ((int64_t(c) * l.kh + ky) * l.kw + kx) * l.in_stride;
     }
 
+    // A tile's taps lie side by side in a row of the kernel; where that has one column, in one place of several channels.
     void map_gradient(const Maps<S>& m, S* gradient) const {
         S sums[kTaps * kOuterChannels];
-        Outer<S> job{};
-        job.x_group = s.x.size(), job.x_row = ptrdiff_t(l.sh) * s.x.width(), job.x_step = l.sw;
-        job.g_group = s.y.size(), job.g_row = s.y.width(), job.g_plane = s.y.plane();
-        job.groups = m.groups, job.columns = l.ow, job.sums = sums;
+        const bool over_channels = l.kw == 1;
+        const int64_t tap = (over_channels ? int64_t(l.kh) * l.kw : 1) * l.in_stride;
+        Outer<S> job = gradient_job(m);
+        job.x_tap = over_channels ? s.x.plane() : 1, job.sums = sums;
         for (const Tile& channels : outer_outputs)
-            for (int c = 0; c < l.c; ++c)
+            for (int c = 0; c < (over_channels ? 1 : l.c); ++c)
                 for (int ky = 0; ky < l.kh; ++ky) {
                     // The rows whose tap lies in the map: 0 <= y * sh - ph + ky < h.
                     const int from = std::max(0, (l.ph - ky + l.sh - 1) / l.sh);
@@ -149,14 +154,37 @@ template <class S> class Convolution {
                     job.rows = l.h - 1 + l.ph < ky ? 0 : std::max(0, to - from);
                     job.g = m.gy + s.y.at(channels.first, from, 0);
                     for (const Tile& some : taps) {
-                        job.x = m.x + s.x.at(c, from * l.sh - l.ph + ky, some.first - l.pw);
+                        const int in = over_channels ? some.first : c, kx = over_channels ? 0 : some.first;
+                        job.x = m.x + s.x.at(in, from * l.sh - l.ph + ky, kx - l.pw);
                         run(job, some.count, channels.count);
-                        S* to = gradient + weight_place(channels.first, c, ky, some.first);
+                        S* to = gradient + weight_place(channels.first, in, ky, kx);
                         for (int o = 0; o < channels.count; ++o)
                             for (int t = 0; t < some.count; ++t)
-                                to[o * l.out_stride + t * l.in_stride] = sums[t * channels.count + o];
+                                to[o * l.out_stride + t * tap] = sums[t * channels.count + o];
                     }
                 }
+    }
+
+    // Of one channel by one.
+    void alone_gradient(const Maps<S>& m, S* gradient) const {
+        S sums[kAloneRows * kAloneColumns];
+        Outer<S> job = gradient_job(m);
+        job.x_tap = s.x.width(), job.rows = l.oh, job.g = m.gy + s.y.at(0, 0, 0), job.sums = sums;
+        for (const Tile& rows : tiles(l.kh, kAloneRows))
+            for (const Tile& some : tiles(l.kw, kAloneColumns)) {
+                job.x = m.x + s.x.at(0, rows.first - l.ph, some.first - l.pw);
+                run_alone(job, rows.count, some.count);
+                for (int i = 0; i < rows.count * some.count; ++i)
+                    gradient[weight_place(0, 0, rows.first + i / some.count, some.first + i % some.count)] = sums[i];
+            }
+    }
+
+    Outer<S> gradient_job(const Maps<S>& m) const {
+        Outer<S> job{};
+        job.x_group = s.x.size(), job.x_row = ptrdiff_t(l.sh) * s.x.width(), job.x_step = l.sw;
+        job.g_group = s.y.size(), job.g_row = s.y.width(), job.g_plane = s.y.plane();
+        job.groups = m.groups, job.columns = l.ow;
+        return job;
     }
 
     // Of a layer over single values.
@@ -197,6 +225,44 @@ template <class S> class Convolution {
     std::vector<Tile> columns, outputs, taps, outer_outputs, inputs;
     Taps<S> forward_taps;
     std::vector<Class> classes;
+};
+
+// The groups of a convolution, one after another. Most layers have one; a depthwise convolution has one for each channel.
+template <class S> class Convolutions {
+  public:
+    Convolutions(const KnLayer& layer, const LayerShapes& shapes) : s(shapes), l(layer) {
+        l.c /= l.groups, l.oc /= l.groups;
+        for (int i = 0; i < l.groups; ++i) groups.emplace_back(l, s);
+    }
+
+    void pack(const S* weights, bool backward_too) {
+        for (int i = 0; i < l.groups; ++i) groups[size_t(i)].pack(weights + place(i), backward_too);
+    }
+
+    void forward(const Maps<S>& m, const S* bias) const {
+        for (int i = 0; i < l.groups; ++i) groups[size_t(i)].forward(of(m, i), bias ? bias + i * l.oc : nullptr);
+    }
+
+    void input_gradient(const Maps<S>& m) const {
+        for (int i = 0; i < l.groups; ++i) groups[size_t(i)].input_gradient(of(m, i));
+    }
+
+    void weight_gradient(const Maps<S>& m, S* gradient, S* bias) const {
+        for (int i = 0; i < l.groups; ++i)
+            groups[size_t(i)].weight_gradient(of(m, i), gradient + place(i), bias ? bias + i * l.oc : nullptr);
+    }
+
+  private:
+    int64_t place(int group) const { return int64_t(group) * l.oc * l.out_stride; }
+
+    Maps<S> of(const Maps<S>& m, int group) const {
+        const ptrdiff_t x = group * l.c * s.x.plane(), y = group * l.oc * s.y.plane();
+        return {m.x + x, m.y + y, m.gy ? m.gy + y : nullptr, m.gx ? m.gx + x : nullptr, m.groups};
+    }
+
+    LayerShapes s;
+    KnLayer l;  // of a group
+    std::vector<Convolution<S>> groups;
 };
 
 }  // namespace kn

@@ -16,6 +16,7 @@ struct KnLayer {
     int32_t oc, oh, ow;           // an output
     int32_t kh, kw, sh, sw;       // kernel and stride (CONV, pools)
     int32_t ph, pw;               // padding (CONV)
+    int32_t groups;               // of channels, each convolved by itself (CONV)
     int32_t weight, bias;         // which parameters, -1 for none; scale and shift of NORM
     int32_t norm;                 // which running mean and variance (NORM)
     int64_t out_stride, in_stride;// where a weight lies: out * out_stride + (channel, y, x) * in_stride

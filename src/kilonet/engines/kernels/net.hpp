@@ -26,7 +26,7 @@ class AnyNet {
 };
 
 template <class S> class Net final : public AnyNet {
-    using Layer = std::variant<Convolution<S>, Norm<S>, Plain<S>>;
+    using Layer = std::variant<Convolutions<S>, Norm<S>, Plain<S>>;
     using Batch = kn::Batch<S>;
     using Space = kn::Space<S>;
     using Own = kn::Own<S, Layer>;
@@ -46,7 +46,7 @@ template <class S> class Net final : public AnyNet {
         for (size_t i = 0; i < plan.size(); ++i) {
             const KnLayer& l = plan[i];
             const LayerShapes s{maps[i], maps[i + 1], i && plan[i - 1].relu};
-            if (l.kind == KN_CONV) layers.emplace_back(Convolution<S>(l, s));
+            if (l.kind == KN_CONV) layers.emplace_back(Convolutions<S>(l, s));
             else if (l.kind == KN_NORM) layers.emplace_back(Norm<S>(l, s));
             else layers.emplace_back(Plain<S>(l, s));
             if (l.kind == KN_NORM) norms.push_back(int(i));
@@ -169,7 +169,7 @@ template <class S> class Net final : public AnyNet {
 
     void pack(Own& own, bool learning) const {
         for (size_t i = 0; i < layers.size(); ++i)
-            if (auto* layer = std::get_if<Convolution<S>>(&own.layers[i]))
+            if (auto* layer = std::get_if<Convolutions<S>>(&own.layers[i]))
                 layer->pack(values[size_t(plan[i].weight)], learning && i > 0);
     }
 
@@ -181,7 +181,7 @@ template <class S> class Net final : public AnyNet {
 
     void forward(const Own& own, Space& space, size_t i, int groups) const {
         const Maps<S> m = of(space, i, groups);
-        if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) conv->forward(m, parameter(plan[i].bias));
+        if (auto* conv = std::get_if<Convolutions<S>>(&own.layers[i])) conv->forward(m, parameter(plan[i].bias));
         else if (auto* plain = std::get_if<Plain<S>>(&layers[i])) plain->forward(m);
         else {
             const size_t norm = size_t(plan[i].norm);
@@ -192,7 +192,7 @@ template <class S> class Net final : public AnyNet {
 
     void backward(Work& work, const Own& own, Space& space, size_t i, int groups, int shard) const {
         const Maps<S> m = of(space, i, groups);
-        if (auto* conv = std::get_if<Convolution<S>>(&own.layers[i])) {
+        if (auto* conv = std::get_if<Convolutions<S>>(&own.layers[i])) {
             S* gradient = work.gradients[size_t(shard)].data();
             S* bias = plan[i].bias < 0 ? nullptr : gradient + starts[size_t(plan[i].bias)];
             conv->weight_gradient(m, gradient + starts[size_t(plan[i].weight)], bias);

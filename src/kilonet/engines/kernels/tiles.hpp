@@ -16,6 +16,8 @@ namespace kn {
 constexpr bool kMany = kRegisters == 32;
 constexpr int kSums = kMany ? 24 : 12;            // of a tile, at most
 constexpr int kPositions = kMany ? 4 : 2;         // of a tile of `correlate`, at most; its channels: kSums / positions
+constexpr int kAlone = 8;                         // positions of one of `correlate` for a single channel, at most
+constexpr int kAloneRows = 3, kAloneColumns = 5;  // taps of one of `outer` for a single channel, at most
 constexpr int kTaps = 6, kOuterChannels = 8;      // of a tile of `outer`, at most
 
 struct Tile {
@@ -83,8 +85,8 @@ template <class S, int P, int C> void correlate(const Correlation<S>& job) {
 }
 
 template <class S> struct Outer {
-    const V<S>* x;               // of the first image, row and position; the taps lie side by side
-    ptrdiff_t x_group, x_row, x_step;
+    const V<S>* x;               // of the first image, row and position
+    ptrdiff_t x_tap, x_group, x_row, x_step;
     const V<S>* g;               // gradients of the first channel
     ptrdiff_t g_group, g_row, g_plane;
     int groups, rows, columns;
@@ -93,7 +95,7 @@ template <class S> struct Outer {
 
 template <class S, int T, int C> void outer(const Outer<S>& job) {
     V<S> sum[T * C] = {};
-    const ptrdiff_t step = job.x_step, plane = job.g_plane;
+    const ptrdiff_t tap = job.x_tap, step = job.x_step, plane = job.g_plane;
     for (int group = 0; group < job.groups; ++group)
         for (int row = 0; row < job.rows; ++row) {
             const V<S>* x = job.x + group * job.x_group + row * job.x_row;
@@ -101,7 +103,7 @@ template <class S, int T, int C> void outer(const Outer<S>& job) {
             for (int column = 0; column < job.columns; ++column, ++g, x += step) {
                 V<S> value[T];
 #pragma GCC unroll 16
-                for (int t = 0; t < T; ++t) value[t] = x[t];
+                for (int t = 0; t < T; ++t) value[t] = x[t * tap];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) {
                     V<S> gradient = g[c * plane];
@@ -112,6 +114,23 @@ template <class S, int T, int C> void outer(const Outer<S>& job) {
             }
         }
     lane_sums<S, T * C>(sum, job.sums);
+}
+
+// The same for a channel that has its kernel to itself: all of the kernel's taps, or H rows and W columns of them, at once.
+template <class S, int H, int W> void outer_alone(const Outer<S>& job) {
+    V<S> sum[H * W] = {};
+    const ptrdiff_t step = job.x_step, below = job.x_tap;
+    for (int group = 0; group < job.groups; ++group)
+        for (int row = 0; row < job.rows; ++row) {
+            const V<S>* x = job.x + group * job.x_group + row * job.x_row;
+            const V<S>* g = job.g + group * job.g_group + row * job.g_row;
+            for (int column = 0; column < job.columns; ++column, ++g, x += step) {
+                const V<S> gradient = *g;
+#pragma GCC unroll 16
+                for (int t = 0; t < H * W; ++t) sum[t] += x[t / W * below + t % W] * gradient;
+            }
+        }
+    lane_sums<S, H * W>(sum, job.sums);
 }
 
 // Gradients of a dense layer's weights: of some channels by as many inputs as there are lanes, summed over the images.
@@ -141,7 +160,7 @@ constexpr int kDense = 12;
 template <class S, int... I> constexpr auto all_correlate(std::integer_sequence<int, I...>) {
     return std::array<Correlate<S>, sizeof...(I)>{[] {
         constexpr int P = I / kSums + 1, C = I % kSums + 1;
-        if constexpr (P * C <= kSums) return Correlate<S>(correlate<S, P, C>);
+        if constexpr (C == 1 || (P <= kPositions && P * C <= kSums)) return Correlate<S>(correlate<S, P, C>);
         else return Correlate<S>(nullptr);
     }()...};
 }
@@ -154,18 +173,27 @@ template <class S, int... I> constexpr auto all_outer(std::integer_sequence<int,
     }()...};
 }
 
+template <class S, int... I> constexpr auto all_alone(std::integer_sequence<int, I...>) {
+    return std::array<Accumulate<S>, sizeof...(I)>{outer_alone<S, I / kAloneColumns + 1, I % kAloneColumns + 1>...};
+}
+
 template <class S, int... I> constexpr auto all_dense(std::integer_sequence<int, I...>) {
     return std::array<Dense<S>, sizeof...(I)>{dense<S, I + 1>...};
 }
 
 template <class S> inline void run(const Correlation<S>& job, int positions, int channels) {
-    static constexpr auto table = all_correlate<S>(std::make_integer_sequence<int, kPositions * kSums>{});
+    static constexpr auto table = all_correlate<S>(std::make_integer_sequence<int, kAlone * kSums>{});
     table[size_t((positions - 1) * kSums + channels - 1)](job);
 }
 
 template <class S> inline void run(const Outer<S>& job, int taps, int channels) {
     static constexpr auto table = all_outer<S>(std::make_integer_sequence<int, kTaps * kOuterChannels>{});
     table[size_t((taps - 1) * kOuterChannels + channels - 1)](job);
+}
+
+template <class S> inline void run_alone(const Outer<S>& job, int rows, int columns) {
+    static constexpr auto table = all_alone<S>(std::make_integer_sequence<int, kAloneRows * kAloneColumns>{});
+    table[size_t((rows - 1) * kAloneColumns + columns - 1)](job);
 }
 
 template <class S>
