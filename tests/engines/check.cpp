@@ -248,14 +248,16 @@ template <class S> void check_logits(const Plan& plan) {
 int main(int argc, char** argv) {
     if (argc > 1) return !kn_supports(argv[1]);
     Plan average{"average", 2, 9, 11, 37}, norms{"norms", 1, 10, 7, 21}, linear{"linear", 3, 5, 5, 13};
-    Plan many{"many", 1, 8, 8, 301};
+    Plan many{"many", 1, 8, 8, 301}, grouped{"grouped", 1, 9, 8, 35};
     average.conv(5, 3, 3, 1, 1, 1, 1, true, true).conv(7, 3, 2, 2, 2, 0, 1, false, true);
     average.pool(KN_AVG_POOL, 2, 2).relu().linear(4).done(true);
     norms.conv(6, 3, 3, 1, 1, 0, 0, false, false).norm().pool(KN_MAX_POOL, 2, 1);
     norms.conv(9, 2, 3, 1, 1, 1, 1, false, true).norm().linear(3).done();
     linear.linear(10, true).done();
     many.conv(3, 5, 5, 3, 2, 2, 1, false, true).norm().pool(KN_MAX_POOL, 2, 2).linear(5).done();
-    for (const Plan& plan : {average, norms, linear, many}) {
+    grouped.conv(6, 3, 3, 1, 1, 1, 1, false, true).conv(6, 5, 3, 2, 1, 2, 1, false, false, 6).norm();
+    grouped.conv(8, 1, 1, 1, 1, 0, 0, true, false, 2).linear(3).done();
+    for (const Plan& plan : {average, norms, linear, many, grouped}) {
         check_gradients(plan);
         check_precision(plan);
         check_training<float>(plan);

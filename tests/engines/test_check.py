@@ -50,7 +50,7 @@ def portable(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_portable_kernels(portable: str) -> None:
-    assert list(losses(portable)) == ["average", "norms", "linear", "many"]
+    assert list(losses(portable)) == ["average", "norms", "linear", "many", "grouped"]
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "portable"])

@@ -204,6 +204,25 @@ def test_fifty_steps_are_those_of_the_torch_engine(variant: str, name: str) -> N
     np.testing.assert_allclose(ours[:together], theirs[:together], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", [(3, 3), (4, 1), (1, 6), (5, 7), (7, 5)])
+@pytest.mark.parametrize("groups", [2, 6])
+def test_grouped_convolutions_with_large_kernels(variant: str, kernel: tuple[int, int], groups: int) -> None:
+    torch.manual_seed(sum(kernel))
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    for stride in (1, 2, (3, 1)):
+        net = nn.Sequential(
+            nn.Conv2d(2, 6, 1),
+            nn.Conv2d(6, 12, kernel, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.Conv2d(12, 12, kernel, padding=padding, groups=12),
+            nn.Conv2d(12, 5, 1),
+            nn.Flatten(),
+        )
+        net.append(nn.Linear(net(torch.zeros(2, 2, 11, 13)).shape[1], 4))
+        assert worst(classifier(net, (2, 11, 13), 4).double(), some((2, 11, 13), 4, 21, seed=1)) < 1e-8
+
+
 @pytest.mark.parametrize("name", ["linear", "tutorial-cnn"])
 def test_augmented_steps_are_those_of_the_torch_engine(variant: str, name: str) -> None:
     training = recipe(name, shift=2.0, rotate=10.0, zoom=0.1, shear=5.0, label_smoothing=0.1)
