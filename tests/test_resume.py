@@ -524,6 +524,7 @@ def test_a_file_of_another_run_is_not_gone_on_with(name: str, project: Path) -> 
 def test_a_checkpoint_is_of_its_run_whatever_resume_may_change(project: Path) -> None:
     cycle = replace(LINEAR, training=replace(LINEAR.training, schedule="one-cycle"))
     same = [LINEAR, replace(LINEAR, save_every=5), replace(LINEAR, training=replace(LINEAR.training, epochs=9))]
+    same.append(replace(LINEAR, training=replace(LINEAR.training, least_images=9)))
     assert len({seals.identity(chosen, {"notes": [str(i)]}) for i, chosen in enumerate(same)}) == 1
     longer = replace(cycle, training=replace(cycle.training, epochs=9))
     others = [LINEAR, OTHER, cycle, longer, replace(LINEAR, model="kilo-4k"), replace(LINEAR, split="70/15/15")]

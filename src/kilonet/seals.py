@@ -98,10 +98,11 @@ def _broken(path: Path) -> RunError:
 def identity(config: Config, parts: dict[str, Any]) -> str:
     """What tells a run's training from any other, as 64 hex digits: its data, and its settings.
 
-    Settings that resume may change without changing what was trained so far are left out.
+    Settings that resume may change without changing what was trained so far are left out, and `least_images`, which says
+    no more than the number of epochs that it led to.
     """
     settings = asdict(config)
-    del settings["save_every"]
+    del settings["save_every"], settings["training"]["least_images"]
     if config.committee == 1:
         del settings["committee"]
     if config.training.schedule == "constant":
