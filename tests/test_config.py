@@ -42,6 +42,7 @@ def test_a_run_and_fit_take_as_many_epochs_as_the_images_need(mnist_5k: kn.Image
     assert run.plan(Config(model="linear", training=training)).config.training.epochs == 2
     data = mnist_5k.split()
     assert len(kn.fit(kn.build("linear", data.train), data, training).epochs) == 2
+    assert len(list(kn.epochs(kn.build("linear", data.train), data, training))) == 2
 
 
 def test_least_images_are_a_number_from_0() -> None:

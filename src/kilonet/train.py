@@ -38,7 +38,7 @@ def fit(model: nn.Module, data: Splits, training: Training) -> History:
         DivergedError: if the loss is no finite number any more.
     """
     classifier = adopt(model, data.train)
-    return History(list(epochs(classifier, data, training.over(len(data.train)))), classifier.name)
+    return History(list(epochs(classifier, data, training)), classifier.name)
 
 
 def epochs(
@@ -61,6 +61,7 @@ def epochs(
         ConfigError: if the device or the engine is not there.
     """
     model.to(world.device(training.device))
+    training = training.over(len(data.train))
     yield from advance(begin(model, len(data.train), training), data, training, watch)
 
 
