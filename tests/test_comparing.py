@@ -29,6 +29,7 @@ TRAININGS = {
     "no-test": (*LINEAR, "--split", "70/30"),
     "slow-seeds": (*LINEAR, "--lr", "0.0002", "--seeds", "3"),
     "quick-seeds": (*LINEAR, "--lr", "0.01", "--seeds", "2"),
+    "committee": (*LINEAR, "--lr", "0.0002", "--committee", "2"),
 }
 
 
@@ -247,13 +248,15 @@ def test_a_weight_file_is_compared_if_it_was_measured(home: Path, capsys: pytest
     assert "only best.safetensors" in left_out["slow"]
 
 
-def test_a_directory_with_predictions_of_its_own_is_one_net(home: Path) -> None:
-    several = home / "runs" / "slow-seeds"
-    shutil.copy(several / "seed-1" / "predictions.npz", several / "predictions.npz")
-    found = compare_runs([("whole", Run(several)), ("quick", Run(home / "runs" / "quick"))])
+def test_a_committee_is_one_net_and_compared_once_it_is_done(home: Path) -> None:
+    committee = home / "runs" / "committee"
+    named = [("whole", Run(committee)), ("quick", Run(home / "runs" / "quick"))]
+    found = compare_runs(named)
     assert found.left_out == {}
     assert found.pairs[0].test == "mcnemar"
-    assert found.pairs[0].accuracy_a == right(several / "seed-1").mean()
+    assert found.pairs[0].accuracy_a == right(committee).mean() != right(committee / "seed-1").mean()
+    Run(committee).unseal()
+    assert "is not done" in compare_runs(named).left_out["whole"]
 
 
 def test_the_figure_grows_by_a_panel(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -212,8 +212,7 @@ def read(name: str, run: Run, part: Part) -> Thing:
     Raises:
         KilonetError: if it is not done, has no such part, or is damaged.
     """
-    whole = run.weights is not None or (run.path / "predictions.npz").exists()
-    inside = [run] if whole else members(run)
+    inside = members(run)
     done = inside if inside == [run] else [member for member in inside if member.finished()]
     if not done:
         raise RunError(f"no seed of {run.path} is done", f"kilonet resume {run.path}")
@@ -227,8 +226,8 @@ def _net(run: Run, part: Part) -> Net:
     measured = run.path / weight_file(run.config)
     if run.weights not in (None, measured):
         raise RunError(f"only {measured.name} of {run.path} was measured", f"compare {run.path}")
-    parts, of_several = _parts(run)
-    if not run.finished() and not of_several:
+    parts = _sealed_parts(run)
+    if not run.finished():
         raise RunError(f"{run.path} is not done", f"kilonet resume {run.path}")
     if part not in parts:
         other = {"val": "the test set must be named: --on test", "test": "leave out --on test"}[part]
@@ -239,15 +238,6 @@ def _net(run: Run, part: Part) -> Net:
     return Net(
         run.path.name, run.config.training.seed, probabilities.argmax(1) == labels, labels, parts[part]["sha256"]
     )
-
-
-def _parts(run: Run) -> tuple[dict[str, Any], bool]:
-    """Number and checksum of each part's images, and whether they are those of the runs inside, which agree on them."""
-    parts, inside = _sealed_parts(run), sorted(path.parent for path in run.path.glob("*/config.toml"))
-    if parts or not inside:
-        return parts, bool(inside)
-    first, *others = [_sealed_parts(Run(path)) for path in inside]
-    return {name: found for name, found in first.items() if all(o.get(name) == found for o in others)}, True
 
 
 def _sealed_parts(run: Run) -> dict[str, Any]:
