@@ -142,7 +142,7 @@ template <class S> class Convolution {
     void map_gradient(const Maps<S>& m, S* gradient) const {
         S sums[kTaps * kOuterChannels];
         const bool over_channels = l.kw == 1;
-        const int64_t tap = (over_channels ? int64_t(l.kh) * l.kw : 1) * l.in_stride;
+        const int64_t tap = (over_channels ? l.kh : 1) * l.in_stride;
         Outer<S> job = gradient_job(m);
         job.x_tap = over_channels ? s.x.plane() : 1, job.sums = sums;
         for (const Tile& channels : outer_outputs)
@@ -169,7 +169,7 @@ template <class S> class Convolution {
     void alone_gradient(const Maps<S>& m, S* gradient) const {
         S sums[kAloneRows * kAloneColumns];
         Outer<S> job = gradient_job(m);
-        job.x_tap = s.x.width(), job.rows = l.oh, job.g = m.gy + s.y.at(0, 0, 0), job.sums = sums;
+        job.x_tap = 1, job.x_below = s.x.width(), job.rows = l.oh, job.g = m.gy + s.y.at(0, 0, 0), job.sums = sums;
         for (const Tile& rows : tiles(l.kh, kAloneRows))
             for (const Tile& some : tiles(l.kw, kAloneColumns)) {
                 job.x = m.x + s.x.at(0, rows.first - l.ph, some.first - l.pw);

@@ -86,16 +86,19 @@ template <class S, int P, int C> void correlate(const Correlation<S>& job) {
 
 template <class S> struct Outer {
     const V<S>* x;               // of the first image, row and position
-    ptrdiff_t x_tap, x_group, x_row, x_step;
+    ptrdiff_t x_tap, x_below;    // from a tap to the next one, and to the one below
+    ptrdiff_t x_group, x_row, x_step;
     const V<S>* g;               // gradients of the first channel
     ptrdiff_t g_group, g_row, g_plane;
     int groups, rows, columns;
     S* sums;                     // (taps, channels)
 };
 
-template <class S, int T, int C> void outer(const Outer<S>& job) {
+// The taps are H rows of W. A channel with a kernel to itself takes several rows, so that enough sums are under way.
+template <class S, int H, int W, int C> void outer(const Outer<S>& job) {
+    constexpr int T = H * W;
     V<S> sum[T * C] = {};
-    const ptrdiff_t tap = job.x_tap, step = job.x_step, plane = job.g_plane;
+    const ptrdiff_t tap = job.x_tap, below = job.x_below, step = job.x_step, plane = job.g_plane;
     for (int group = 0; group < job.groups; ++group)
         for (int row = 0; row < job.rows; ++row) {
             const V<S>* x = job.x + group * job.x_group + row * job.x_row;
@@ -103,7 +106,7 @@ template <class S, int T, int C> void outer(const Outer<S>& job) {
             for (int column = 0; column < job.columns; ++column, ++g, x += step) {
                 V<S> value[T];
 #pragma GCC unroll 16
-                for (int t = 0; t < T; ++t) value[t] = x[t * tap];
+                for (int t = 0; t < T; ++t) value[t] = x[t / W * below + t % W * tap];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) {
                     V<S> gradient = g[c * plane];
@@ -114,23 +117,6 @@ template <class S, int T, int C> void outer(const Outer<S>& job) {
             }
         }
     lane_sums<S, T * C>(sum, job.sums);
-}
-
-// The same for a channel that has its kernel to itself: all of the kernel's taps, or H rows and W columns of them, at once.
-template <class S, int H, int W> void outer_alone(const Outer<S>& job) {
-    V<S> sum[H * W] = {};
-    const ptrdiff_t step = job.x_step, below = job.x_tap;
-    for (int group = 0; group < job.groups; ++group)
-        for (int row = 0; row < job.rows; ++row) {
-            const V<S>* x = job.x + group * job.x_group + row * job.x_row;
-            const V<S>* g = job.g + group * job.g_group + row * job.g_row;
-            for (int column = 0; column < job.columns; ++column, ++g, x += step) {
-                const V<S> gradient = *g;
-#pragma GCC unroll 16
-                for (int t = 0; t < H * W; ++t) sum[t] += x[t / W * below + t % W] * gradient;
-            }
-        }
-    lane_sums<S, H * W>(sum, job.sums);
 }
 
 // Gradients of a dense layer's weights: of some channels by as many inputs as there are lanes, summed over the images.
@@ -168,13 +154,13 @@ template <class S, int... I> constexpr auto all_correlate(std::integer_sequence<
 template <class S, int... I> constexpr auto all_outer(std::integer_sequence<int, I...>) {
     return std::array<Accumulate<S>, sizeof...(I)>{[] {
         constexpr int T = I / kOuterChannels + 1, C = I % kOuterChannels + 1;
-        if constexpr (T * C <= kSums) return Accumulate<S>(outer<S, T, C>);
+        if constexpr (T * C <= kSums) return Accumulate<S>(outer<S, 1, T, C>);
         else return Accumulate<S>(nullptr);
     }()...};
 }
 
 template <class S, int... I> constexpr auto all_alone(std::integer_sequence<int, I...>) {
-    return std::array<Accumulate<S>, sizeof...(I)>{outer_alone<S, I / kAloneColumns + 1, I % kAloneColumns + 1>...};
+    return std::array<Accumulate<S>, sizeof...(I)>{outer<S, I / kAloneColumns + 1, I % kAloneColumns + 1, 1>...};
 }
 
 template <class S, int... I> constexpr auto all_dense(std::integer_sequence<int, I...>) {
