@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from kilonet import checkpoint, files
+from kilonet import checkpoint, files, rundir
 from kilonet.errors import RunError
 from kilonet.records import results_csv
 
@@ -79,8 +79,7 @@ class Progress:
         Raises:
             RunError: if the checkpoint is not of this run.
         """
-        for folder in (self.path, self.path / "weights", self.path / "state"):
-            files.discard_unfinished(folder)
+        rundir.discard_unfinished(self.path)
         notes: list[str] = []
         for path in (self.newest, self.previous):
             if not path.exists():

@@ -280,6 +280,12 @@ def _made(path: Path, contents: dict[str, bytes | str]) -> Run | None:
     return Run(path)
 
 
+def discard_unfinished(path: Path) -> None:
+    """Remove what was left in a run's folders when its process was killed."""
+    for folder in (path, path / "weights", path / "state"):
+        files.discard_unfinished(folder)
+
+
 @contextmanager
 def held(run: Run) -> Iterator[None]:
     """Hold a run, so that no other process trains it.

@@ -106,8 +106,7 @@ def finish_seeds(
     again = f"kilonet resume {run.path}"
     with on_request() as stop, writing(run, again), rundir.held(run):
         stop.hint = f"go on: {again}" + ("" if epochs is None else f" --epochs {epochs}")
-        for folder in (run.path, run.path / "state", run.path / "weights"):
-            files.discard_unfinished(folder)
+        rundir.discard_unfinished(run.path)
         config, parts = run.untouched_config()
         for damaged in run.damaged():
             say(f"{run.path / damaged} is damaged or gone: it is made again")
