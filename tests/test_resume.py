@@ -45,7 +45,7 @@ SETTINGS = [
     ("tutorial-cnn", {"optimizer": "adam", "batch_order": "loader"}),
     ("tutorial-cnn", {"optimizer": "adam", "batch_order": "loader", "engine": "torch", "rotate": 10.0}),
     ("kilo-4k", {"optimizer": "adamw", "weight_decay": 1e-2, "schedule": "one-cycle", "lr": 1e-2}),
-    ("kilo-4k", {"optimizer": "sgd", "momentum": 0.9, "shift": 1.0, "zoom": 0.2, "label_smoothing": 0.1}),
+    ("kilo-4k", {"optimizer": "sgd", "momentum": 0.9, "shift": 1.0, "elastic": 1.0, "label_smoothing": 0.1}),
     ("kilo-16k", {"optimizer": "adam", "weight_decay": 1e-4, "schedule": "one-cycle"}),
     ("dropout", {"optimizer": "adam"}),
     ("dropout", {"optimizer": "sgd", "momentum": 0.9, "batch_order": "loader", "schedule": "one-cycle"}),

@@ -1,7 +1,8 @@
-"""Augmentation: training images moved, turned, enlarged and slanted at random, anew in each epoch.
+"""Augmentation: training images moved, turned, enlarged, slanted and bent at random, anew in each epoch.
 
-All of it is one affine warp an image. Which warp depends on the seed, the epoch and the image's place in the epoch's
-order alone, so that a training that goes on in the middle of an epoch draws nothing again.
+An image's warp is an affine map and, where it is to be bent, a grid of control points that draw its pixels along
+smoothly. Which warp depends on the seed, the epoch and the image's place in the epoch's order alone, so that a training
+that goes on in the middle of an epoch draws nothing again.
 """
 
 from __future__ import annotations
@@ -16,36 +17,57 @@ from torch import Tensor
 if TYPE_CHECKING:
     from kilonet.config import Training
 
+CONTROL = 6
+"""Control points a side: the outermost ones lie beyond the image, the second ones on its outermost pixels."""
+
 _STREAM = 0x77617270
 """Keeps these draws apart from others of the same seed."""
 
 
 def warps(training: Training, n: int, epoch: int) -> Tensor | None:
-    """The warps of an epoch, from 0: float32, (n, 2, 3), or None if the settings ask for none.
+    """The warps of an epoch, from 0: float32, (n, 2, 3), or (n, 2, 3 + CONTROL**2) if they bend; None if none is asked.
 
-    The pixel at (x, y) of the result, measured from the centre, is the source's at `warp @ (x, y, 1)`. Angles,
-    logarithms of factors and shifts are uniform within their bounds.
+    The pixel at (x, y) of the result, measured from the centre, is the source's at `warp[:, :3] @ (x, y, 1)` plus, if
+    they bend, the uniform cubic B-spline over the control points `warp[:, 3:]`, row by row, at (x, y). Angles,
+    logarithms of factors and shifts are uniform within their bounds, moves of control points normal.
     """
     bounds = np.array([training.rotate, training.zoom, training.shear, training.shift, training.shift])
-    if not bounds.any():
+    if not bounds.any() and not training.elastic:
         return None
-    drawn = np.random.default_rng([_STREAM, training.seed, epoch]).uniform(-1, 1, (n, 5))
+    rng = np.random.default_rng([_STREAM, training.seed, epoch])
+    drawn = rng.uniform(-1, 1, (n, 5))
     turn, slant = np.radians(drawn[:, 0] * bounds[0]), np.tan(np.radians(drawn[:, 2] * bounds[2]))
     factor = np.exp(drawn[:, 1] * np.log1p(bounds[1]))
     cos, sin = np.cos(turn) * factor, np.sin(turn) * factor
     moved = drawn[:, 3:] * bounds[3:]
     rows = [cos, cos * slant - sin, moved[:, 0], sin, sin * slant + cos, moved[:, 1]]
-    return torch.from_numpy(np.stack(rows, 1).reshape(n, 2, 3).astype(np.float32))
+    affine = np.stack(rows, 1).reshape(n, 2, 3).astype(np.float32)
+    if not training.elastic:
+        return torch.from_numpy(affine)
+    points = rng.standard_normal((n, 2, CONTROL**2), np.float32) * np.float32(training.elastic)
+    return torch.from_numpy(np.concatenate([affine, points], 2))
 
 
 def warp(images: Tensor, by: Tensor) -> Tensor:
-    """Images warped, bilinear, with zeros around: uint8 or float (N, C, H, W) and (N, 2, 3) to float32 (N, C, H, W)."""
+    """Images warped, bilinear, with zeros around: uint8 or float (N, C, H, W) and `warps` to float32 (N, C, H, W)."""
     height, width = images.shape[2:]
+    by = by.to(images.device)
     y, x = (torch.arange(n, device=images.device, dtype=torch.float32) - (n - 1) / 2 for n in (height, width))
     points = torch.stack(
         [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(x).expand(height, width)]
     )
-    source = by.to(images.device) @ points.reshape(3, -1)
+    source = by[:, :, :3] @ points.reshape(3, -1)
+    if by.shape[2] > 3:
+        down, across = spline(height).to(images.device), spline(width).to(images.device)
+        source += (down @ by[:, :, 3:].reshape(-1, 2, CONTROL, CONTROL) @ across.T).flatten(2)
     half = torch.tensor([max(width - 1, 1) / 2, max(height - 1, 1) / 2], device=images.device)
     grid = (source.transpose(1, 2) / half).reshape(len(images), height, width, 2)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+def spline(pixels: int) -> Tensor:
+    """What each control point of the cubic B-spline counts at each pixel of a side, float32, (pixels, CONTROL)."""
+    first, last = (1, CONTROL - 2) if pixels > 1 else ((CONTROL - 1) / 2,) * 2
+    away = (torch.linspace(first, last, pixels, dtype=torch.float64)[:, None] - torch.arange(CONTROL)).abs()
+    near, far = 2 / 3 - away**2 + away**3 / 2, (2 - away).clamp(min=0) ** 3 / 6
+    return torch.where(away < 1, near, far).float()

@@ -69,6 +69,8 @@ class Training:
     """Augmentation: they are enlarged or reduced by up to this share; 0.1 is a factor from 1/1.1 to 1.1."""
     shear: float = 0.0
     """Augmentation: they are slanted by up to so many degrees."""
+    elastic: float = 0.0
+    """Augmentation: they are bent by control points, each moved at random; standard deviation in pixels."""
     measure: Weights = "best"
     """Weights that get measured: those of the best validation accuracy, or the last."""
     seed: int = 0
@@ -94,6 +96,7 @@ class Training:
         _require(0 <= self.rotate <= 180, "rotate", self.rotate, "from 0 to 180 degrees")
         _require(0 <= self.zoom <= 10, "zoom", self.zoom, "from 0 to 10")
         _require(0 <= self.shear <= 80, "shear", self.shear, "from 0 to 80 degrees")
+        _require(0 <= self.elastic <= 1000, "elastic", self.elastic, "from 0 to 1000 pixels")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to below 2**63")
         _require(self.threads is None or 1 <= self.threads <= 1024, "threads", self.threads, "from 1 to 1024")
 

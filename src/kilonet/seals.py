@@ -105,6 +105,8 @@ def identity(config: Config, parts: dict[str, Any]) -> str:
     del settings["save_every"], settings["training"]["least_images"]
     if config.committee == 1:
         del settings["committee"]
+    if config.training.elastic == 0:
+        del settings["training"]["elastic"]
     if config.training.schedule == "constant":
         del settings["training"]["epochs"]
     data = {name: part for name, part in parts.items() if name != "notes"}

@@ -47,6 +47,7 @@ struct Plan {
     std::vector<uint8_t> pixels{};
     std::vector<int64_t> labels{}, rows{};
     std::vector<float> warps{};
+    bool bends = false;
 
     int parameter(int size, float around, float spread) {
         parameters.emplace_back();
@@ -104,17 +105,20 @@ struct Plan {
 
     // Images and labels, and the order of a training that sees them all several times and then some of them. A warp's
     // random parts are scaled by powers of two: so they are the same whether or not a processor fuses the addition.
-    Plan& done(bool warped = false) {
+    Plan& done(bool warped = false, bool bent = false) {
+        bends = bent;
+        const int numbers = bends ? 3 + KN_CONTROL * KN_CONTROL : 3;
         for (int i = 0; i < images * channels * height * width; ++i) pixels.push_back(uint8_t(random.below(256)));
         for (int i = 0; i < images; ++i) labels.push_back(random.below(uint64_t(c)));
         for (int i = 0; i < 10 * images + 3; ++i) rows.push_back(int64_t(i) * 5 % images);
         for (size_t i = 0; warped && i < rows.size(); ++i)
-            for (int k = 0; k < 6; ++k) warps.push_back(float(k == 0 || k == 4) + (k % 3 == 2 ? 2 : 0.25f) * random());
+            for (int row = 0; row < 2; ++row)
+                for (int k = 0; k < numbers; ++k) warps.push_back(float(k == row) + (k >= 2 ? 2 : 0.25f) * random());
         return *this;
     }
 
     KnImages view(size_t n) const {
-        return {pixels.data(), labels.data(), rows.data(), warps.empty() ? nullptr : warps.data(), int64_t(n)};
+        return {pixels.data(), labels.data(), rows.data(), warps.empty() ? nullptr : warps.data(), bends, int64_t(n)};
     }
 };
 
@@ -165,7 +169,7 @@ template <class S> struct Net {
 
     std::vector<S> logits(const uint8_t* pixels, int n) {
         std::vector<S> found(size_t(n * plan.c));
-        const KnImages images{pixels, nullptr, nullptr, nullptr, n};
+        const KnImages images{pixels, nullptr, nullptr, nullptr, 0, n};
         kn_logits(handle, &images, found.data(), 2);
         return found;
     }
@@ -250,13 +254,13 @@ int main(int argc, char** argv) {
     Plan average{"average", 2, 9, 11, 37}, norms{"norms", 1, 10, 7, 21}, linear{"linear", 3, 5, 5, 13};
     Plan many{"many", 1, 8, 8, 301}, grouped{"grouped", 1, 9, 8, 35};
     average.conv(5, 3, 3, 1, 1, 1, 1, true, true).conv(7, 3, 2, 2, 2, 0, 1, false, true);
-    average.pool(KN_AVG_POOL, 2, 2).relu().linear(4).done(true);
+    average.pool(KN_AVG_POOL, 2, 2).relu().linear(4).done(true, true);
     norms.conv(6, 3, 3, 1, 1, 0, 0, false, false).norm().pool(KN_MAX_POOL, 2, 1);
     norms.conv(9, 2, 3, 1, 1, 1, 1, false, true).norm().linear(3).done();
     linear.linear(10, true).done();
     many.conv(3, 5, 5, 3, 2, 2, 1, false, true).norm().pool(KN_MAX_POOL, 2, 2).linear(5).done();
     grouped.conv(6, 3, 3, 1, 1, 1, 1, false, true).conv(6, 5, 3, 2, 1, 2, 1, false, false, 6).norm();
-    grouped.conv(8, 1, 1, 1, 1, 0, 0, true, false, 2).linear(3).done();
+    grouped.conv(8, 1, 1, 1, 1, 0, 0, true, false, 2).linear(3).done(true);
     for (const Plan& plan : {average, norms, linear, many, grouped}) {
         check_gradients(plan);
         check_precision(plan);

@@ -225,7 +225,7 @@ def test_grouped_convolutions_with_large_kernels(variant: str, kernel: tuple[int
 
 @pytest.mark.parametrize("name", ["linear", "tutorial-cnn"])
 def test_augmented_steps_are_those_of_the_torch_engine(variant: str, name: str) -> None:
-    training = recipe(name, shift=2.0, rotate=10.0, zoom=0.1, shear=5.0, label_smoothing=0.1)
+    training = recipe(name, shift=2.0, rotate=10.0, zoom=0.1, shear=5.0, elastic=1.5, label_smoothing=0.1)
     ours, theirs = (losses(engine, name, training, 50) for engine in (native, plain))
     assert len(ours) == 50
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
@@ -383,9 +383,10 @@ def test_a_loss_that_is_not_finite_ends_at_its_step(engine: Any) -> None:
     assert finite == [True, False]
 
 
-def test_warps_are_those_of_the_augmentation(variant: str) -> None:
+@pytest.mark.parametrize("elastic", [0.0, 2.0])
+def test_warps_are_those_of_the_augmentation(variant: str, elastic: float) -> None:
     data = some((2, 9, 12), 3, 50, 1)
-    by = warps(Training(shift=3, rotate=40, zoom=0.4, shear=20), 50, 2)
+    by = warps(Training(shift=3, rotate=40, zoom=0.4, shear=20, elastic=elastic), 50, 2)
     assert by is not None
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(280, 3))

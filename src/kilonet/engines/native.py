@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kilonet import world
+from kilonet.augment import CONTROL
 from kilonet.engines.layers import Layer, Plan, UnsupportedError
 from kilonet.errors import ConfigError
 from kilonet.optimizers import Adam, Sgd
@@ -51,7 +52,11 @@ class _Update(Structure):
 
 
 class _Images(Structure):
-    _fields_ = (("pixels", c_void_p), ("labels", c_void_p), ("rows", c_void_p), ("warps", c_void_p), ("n", c_int64))
+    _fields_ = (
+        *((name, c_void_p) for name in ("pixels", "labels", "rows", "warps")),
+        ("bends", c_int32),
+        ("n", c_int64),
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ class Net:
     def measure(self, data: Resident) -> tuple[float, float]:
         """Mean cross-entropy over the images, in nats, and the share classified rightly, by running statistics."""
         loss, right = c_double(), c_int64()
-        asked = _Images(data.images.data_ptr(), data.labels.data_ptr(), None, None, len(data))
+        asked = _Images(data.images.data_ptr(), data.labels.data_ptr(), None, None, 0, len(data))
         _check(self._calls.kn_measure(self._handle, byref(asked), byref(loss), byref(right), c_int(threads())))
         return loss.value, right.value / len(data)
 
@@ -190,7 +195,7 @@ class Net:
         """Logits, (N, K), of raw images, uint8, (N, C, H, W), by running statistics."""
         found = torch.empty(len(images), len(self.model.classes), dtype=self.parameters[0].dtype)
         images = images.contiguous()
-        asked = _Images(images.data_ptr(), None, None, None, len(images))
+        asked = _Images(images.data_ptr(), None, None, None, 0, len(images))
         _check(self._calls.kn_logits(self._handle, byref(asked), c_void_p(found.data_ptr()), c_int(threads())))
         return found
 
@@ -262,12 +267,15 @@ def _pointers(tensors: Sequence[Tensor]) -> Any:
 
 def _images(data: Resident, rows: Tensor, warps: Tensor | None) -> _Images:
     """Rows and warps of a call; they are slices of contiguous tensors, which the caller keeps."""
-    if warps is not None and (warps.dtype != torch.float32 or not warps.is_contiguous() or len(warps) != len(rows)):
-        raise ValueError("warps should be float32, (M, 2, 3)")
     if rows.dtype != torch.int64 or not rows.is_contiguous():
         raise ValueError("rows should be int64, (M,)")
-    pointer = None if warps is None else warps.data_ptr()
-    return _Images(data.images.data_ptr(), data.labels.data_ptr(), rows.data_ptr(), pointer, len(rows))
+    pixels, labels, asked = data.images.data_ptr(), data.labels.data_ptr(), rows.data_ptr()
+    if warps is None:
+        return _Images(pixels, labels, asked, None, 0, len(rows))
+    fits = warps.shape in ((len(rows), 2, 3), (len(rows), 2, 3 + CONTROL**2))
+    if warps.dtype != torch.float32 or not warps.is_contiguous() or not fits:
+        raise ValueError("warps should be float32, as kilonet.augment.warps gives them for these rows")
+    return _Images(pixels, labels, asked, warps.data_ptr(), warps.shape[2] > 3, len(rows))
 
 
 def _update(optimizer: Optimizer) -> _Update:

@@ -38,7 +38,7 @@ def steps(
         rows: int64, (M,).
         training: batch size and label smoothing.
         rates: the learning rate of each step.
-        warps: float32, (M, 2, 3), as `kilonet.augment.warps` gives them for these rows, or None.
+        warps: as `kilonet.augment.warps` gives them for these rows, or None.
 
     Yields:
         Mean losses over the images, in nats, of the steps taken since it last yielded; whoever iterates may look at

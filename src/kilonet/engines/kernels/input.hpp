@@ -11,6 +11,7 @@ template <class S> class Input {
         for (int c = 0; c < shape.c; ++c)
             for (int y = 0; y < shape.h; ++y)
                 for (int x = 0; x < shape.w; ++x) places.push_back({shape.at(c, y, x), c});
+        down = spline(shape.h), across = spline(shape.w);
     }
 
     // `to` is a map of one group; images from the `first` of those asked for, as many as there are up to the lanes.
@@ -50,16 +51,18 @@ template <class S> class Input {
     }
 
     // Bilinear, with zeros around the image: the result's pixel (x, y), measured from the centre, is the source's at
-    // warp * (x, y, 1).
+    // warp * (x, y, 1) plus, where the warp bends, the cubic B-spline over its control points.
     void warp(const KnImages& images, int64_t first, int count, V<S>* to) const {
         const int area = shape.h * shape.w, row = (area / L<S> + 2) * L<S>;
         std::vector<S> warped(size_t(L<S>) * row);
         std::vector<uint8_t> framed(size_t(shape.h + 2) * (shape.w + 2));
         std::vector<int32_t> corners(framed.size());
+        const int numbers = images.bends ? 2 * (3 + KN_CONTROL * KN_CONTROL) : 6;
         for (int c = 0; c < shape.c; ++c) {
             for (int lane = 0; lane < count; ++lane) {
                 gather_corners(image(images, first + lane) + c * area, framed.data(), corners.data());
-                sample(corners.data(), images.warps + (first + lane) * 6, warped.data() + size_t(lane) * row);
+                sample(corners.data(), images.warps + (first + lane) * numbers, images.bends,
+                       warped.data() + size_t(lane) * row);
             }
             for (int begin = 0; begin < area; begin += L<S>) {
                 V<S> pixels[L<S>];
@@ -83,16 +86,21 @@ template <class S> class Input {
 
     // Pixels of a row as many at once as there are lanes; the last ones lie beyond it, and the next row overwrites them.
     // Whatever would be read from further out than the frame is read from the frame.
-    void sample(const int32_t* corners, const float* m, S* to) const {
+    void sample(const int32_t* corners, const float* warp, bool bends, S* to) const {
         using Words = typename Simd<S>::Words;
+        const float *mx = warp, *my = warp + (bends ? 3 + KN_CONTROL * KN_CONTROL : 3);
         const S cx = S(shape.w - 1) / 2, cy = S(shape.h - 1) / 2;
         V<S> lanes;
         for (int lane = 0; lane < L<S>; ++lane) lanes[lane] = S(lane);
         for (int y = 0; y < shape.h; ++y) {
-            const S dy = y - cy, x0 = m[1] * dy + m[2] + cx + 1, y0 = m[4] * dy + m[5] + cy + 1;
+            const S dy = y - cy, x0 = mx[1] * dy + mx[2] + cx + 1, y0 = my[1] * dy + my[2] + cy + 1;
+            S bent_x[KN_CONTROL] = {}, bent_y[KN_CONTROL] = {};
+            if (bends) bend_row(mx + 3, y, bent_x), bend_row(my + 3, y, bent_y);
             for (int x = 0; x < shape.w; x += L<S>) {
                 const V<S> dx = lanes + (x - cx);
-                const V<S> sx = between(S(m[0]) * dx + x0, S(shape.w + 1)), sy = between(S(m[3]) * dx + y0, S(shape.h + 1));
+                V<S> px = S(mx[0]) * dx + x0, py = S(my[0]) * dx + y0;
+                if (bends) px += bend(bent_x, x), py += bend(bent_y, x);
+                const V<S> sx = between(px, S(shape.w + 1)), sy = between(py, S(shape.h + 1));
                 const Words ix = whole(sx, shape.w), iy = whole(sy, shape.h), at = iy * (shape.w + 2) + ix;
                 Words four;
                 for (int lane = 0; lane < L<S>; ++lane) four[lane] = corners[at[lane]];
@@ -102,6 +110,36 @@ template <class S> class Input {
                 std::memcpy(to + y * shape.w + x, &value, sizeof value);
             }
         }
+    }
+
+    // What each column of control points moves in a row of pixels, and what they move together at a row's pixels from x.
+    void bend_row(const float* points, int y, S* columns) const {
+        for (int i = 0; i < KN_CONTROL; ++i)
+            for (int j = 0; j < KN_CONTROL; ++j) columns[j] += down[size_t(i * row_of(shape.h) + y)] * S(points[i * KN_CONTROL + j]);
+    }
+
+    V<S> bend(const S* columns, int x) const {
+        V<S> sum{}, share;
+        for (int j = 0; j < KN_CONTROL; ++j) {
+            std::memcpy(&share, &across[size_t(j * row_of(shape.w) + x)], sizeof share);
+            sum += columns[j] * share;
+        }
+        return sum;
+    }
+
+    static int row_of(int pixels) { return (pixels / L<S> + 2) * L<S>; }
+
+    // What each control point counts at each pixel of a side, (KN_CONTROL, row_of(pixels)): the uniform cubic B-spline,
+    // the second control point on the first pixel and the last but one on the last.
+    static std::vector<S> spline(int pixels) {
+        std::vector<S> shares(size_t(KN_CONTROL) * row_of(pixels));
+        for (int i = 0; i < KN_CONTROL; ++i)
+            for (int x = 0; x < pixels; ++x) {
+                const double at = pixels > 1 ? 1 + (KN_CONTROL - 3.0) * x / (pixels - 1) : (KN_CONTROL - 1) / 2.0;
+                const double d = std::abs(at - i), far = std::max(0.0, 2 - d);
+                shares[size_t(i * row_of(pixels) + x)] = S(d < 1 ? 2.0 / 3 - d * d + d * d * d / 2 : far * far * far / 6);
+            }
+        return shares;
     }
 
     static V<S> between(V<S> x, S most) {
@@ -115,7 +153,7 @@ template <class S> class Input {
     }
 
     Shape shape;
-    std::vector<S> mean, rate;
+    std::vector<S> mean, rate, down, across;
     std::vector<std::pair<ptrdiff_t, int>> places;  // of each pixel in the map, and its channel
 };
 

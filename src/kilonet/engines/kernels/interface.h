@@ -33,12 +33,15 @@ struct KnUpdate {
     void* const* second;          // Adam's mean of squares
 };
 
+constexpr int32_t KN_CONTROL = 6;  // control points a side of a warp that bends
+
 // Images to learn from or to look at, all in memory.
 struct KnImages {
     const uint8_t* pixels;        // (N, c, h, w)
     const int64_t* labels;        // (N,), or null
     const int64_t* rows;          // (n,): which of them, in their order; null for the first n
     const float* warps;           // (n, 2, 3): from a pixel of the result to one of the source; null for none
+    int32_t bends;                // whether each row of a warp has KN_CONTROL * KN_CONTROL control points behind its three
     int64_t n;
 };
 
