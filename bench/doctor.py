@@ -137,8 +137,8 @@ def imbalanced(share: float) -> Callable[[kn.Splits, int], kn.Splits]:
     return change
 
 
-ZOO = ("linear", "linear-from-scratch", "kilo-4k", "kilo-16k")
-KILO = ("kilo-4k", "kilo-16k")
+KILO = ("kilo-fast", "kilo-4k", "kilo-16k")
+ZOO = ("linear", "linear-from-scratch", *KILO)
 MOMENTUM = {"optimizer": "sgd", "momentum": 0.9, "schedule": "constant", "weight_decay": 0.0}
 
 

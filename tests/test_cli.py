@@ -218,6 +218,12 @@ def test_zoo_keeps_its_budgets(capsys: pytest.CaptureFixture[str]) -> None:
     assert (counts["linear"], counts["linear-from-scratch"], counts["tutorial-cnn"]) == (7850, 7850, 3930)
     assert counts["kilo-4k"] <= 3930
     assert counts["kilo-16k"] <= 16_384
+    assert counts["kilo-100k"] <= 102_400
+
+
+def test_kilo_4k_fits_a_microcontroller(capsys: pytest.CaptureFixture[str]) -> None:
+    found = spoken(capsys, "models", "kilo-4k")
+    assert found["live_int8"] == max(12 * 12 * (16 + 24), 28 * 28 + 12 * 12 * 16) < 7_000
 
 
 def test_data_lists_shows_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

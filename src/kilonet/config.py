@@ -160,14 +160,17 @@ _TUTORIAL: dict[str, Any] = {
     "epochs": 15,
 }
 _PLAIN_SCRIPT: dict[str, Any] = {**_TUTORIAL, "batch_order": "loader", "measure": "last"}
-_ONE_CYCLE: dict[str, Any] = {"batch_size": 64, "optimizer": "adamw", "schedule": "one-cycle", "epochs": 10}
+_ONE_CYCLE: dict[str, Any] = {"optimizer": "adamw", "schedule": "one-cycle", "lr": 1e-2, "weight_decay": 1e-2}
+_WARPED: dict[str, Any] = {**_ONE_CYCLE, "shift": 1.5, "rotate": 8.0, "zoom": 0.08, "shear": 4.0}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "linear": _TUTORIAL,
     "linear-from-scratch": _TUTORIAL,
     "tutorial-cnn": _TUTORIAL,
-    "kilo-4k": {**_ONE_CYCLE, "lr": 1e-2, "weight_decay": 1e-2},
-    "kilo-16k": {**_ONE_CYCLE, "lr": 1e-2, "weight_decay": 1e-2},
+    "kilo-fast": {**_ONE_CYCLE, "epochs": 2, "least_images": 100_000},
+    "kilo-4k": {**_WARPED, "elastic": 1.5, "least_images": 200_000},
+    "kilo-16k": {**_WARPED, "elastic": 2.0, "least_images": 100_000},
+    "kilo-100k": {**_WARPED, "elastic": 2.0, "epochs": 20, "weight_decay": 5e-2, "least_images": 100_000},
 }
 """Training settings of each zoo model, where they differ from the defaults of `Training`."""
 
@@ -182,6 +185,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "split": "tutorial",
         "training": _PLAIN_SCRIPT,
     },
+    "fast": {"model": "kilo-fast", "training": {}},
 }
 """Whole experiments by name: the model, the split and the training settings of each.
 

@@ -90,6 +90,7 @@ def summary(found: Summary) -> None:
     rows.append(("total", "", "", f"{found.parameters:,}", f"{found.multiply_adds:,}", f"{found.bytes:,}", ""))
     numbers = ["parameters", "multiply-adds", "weight bytes", "output bytes"]
     table(["layer", "output", "size", *numbers], rows, numbers)
+    line(f"\nas int8 an input and its output take at most {found.live_int8:,} bytes together")
 
 
 def report(found: Report, what: str) -> None:

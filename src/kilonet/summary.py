@@ -47,6 +47,8 @@ class Summary:
         multiply_adds: of a forward pass for one image.
         bytes: of all parameters as float32.
         path: the sizes from input to logits, where they change.
+        live_int8: the most bytes that a layer's input and output take together, a byte a value: what activations need
+            where layers follow one another and norms and ReLUs work in place.
     """
 
     name: str
@@ -56,14 +58,18 @@ class Summary:
     multiply_adds: int = 0
     bytes: int = 0
     path: str = ""
+    live_int8: int = 0
 
 
 def summarise(model: Classifier) -> Summary:
     """Work a model through, layer by layer, by running one blank image through it."""
     layers: list[Layer] = []
+    live = [0]
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         layers.append(_layer(layer, inputs[0], output))
+        if isinstance(layer, (Linear, nn.Linear, LinearFromScratch, nn.Conv2d)) or output.numel() != inputs[0].numel():
+            live.append(inputs[0].numel() + output.numel())
 
     leaves = [m for m in model.net.modules() if not any(True for _ in m.children())]
     hooks = [leaf.register_forward_hook(record) for leaf in leaves]
@@ -82,7 +88,7 @@ def summarise(model: Classifier) -> Summary:
             sizes.append(layer.output)
     total = model.parameter_count()
     adds = sum(layer.multiply_adds for layer in layers)
-    return Summary(model.name, sizes[0], layers, total, adds, 4 * total, " -> ".join(sizes))
+    return Summary(model.name, sizes[0], layers, total, adds, 4 * total, " -> ".join(sizes), max(live))
 
 
 def _layer(layer: nn.Module, given: Tensor, output: Tensor) -> Layer:

@@ -276,6 +276,21 @@ def test_nothing_is_found_in_healthy_runs(model: str, epochs: int, seed: int, mn
     assert fitted(model, mnist_5k.split("standard", seed), seed, epochs=epochs) == []
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "linear",
+        "linear-from-scratch",
+        "kilo-fast",
+        "kilo-4k",
+        "kilo-16k",
+        pytest.param("kilo-100k", marks=pytest.mark.full),
+    ],
+)
+def test_nothing_is_found_in_what_the_zoo_has_by_default(model: str, mnist_5k: kn.ImageSet) -> None:
+    assert fitted(model, mnist_5k.split()) == []
+
+
 def test_nothing_is_found_in_a_healthy_net_with_some_dead_units(mnist_5k: kn.ImageSet) -> None:
     data = mnist_5k.split()
     net = mlp(nn.Linear(16, 10))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -191,16 +192,26 @@ def losses(engine: Any, name: str, training: Training, steps: int, precise: bool
     return [loss for several in found for loss in several]
 
 
+@functools.cache
+def of_the_torch_engine(name: str, training: Training, steps: int) -> list[Any]:
+    """Losses in float32 and in float64."""
+    return [np.array(losses(plain, name, training, steps, precise)) for precise in (False, True)]
+
+
 @pytest.mark.parametrize("name", ZOO)
-def test_fifty_steps_are_those_of_the_torch_engine(variant: str, name: str) -> None:
-    """In float64 all of them; in float32 up to where maxima that nearly tie part either from its steps in float64."""
+def test_steps_are_those_of_the_torch_engine(variant: str, name: str) -> None:
+    """In float64 all of them; in float32 up to where maxima that nearly tie part either from its steps in float64.
+
+    Adam's first step is the sign of a gradient: in deeper nets one that all but cancels out parts them there.
+    """
     training = recipe(name, seed=3)
-    ours, theirs = (np.array(losses(engine, name, training, 50)) for engine in (native, plain))
-    exact, reference = (np.array(losses(engine, name, training, 50, precise=True)) for engine in (native, plain))
+    steps = {"kilo-4k": 20, "kilo-16k": 10, "kilo-100k": 5}.get(name, 50)
+    ours, exact = (np.array(losses(native, name, training, steps, precise)) for precise in (False, True))
+    theirs, reference = of_the_torch_engine(name, training, steps)
     np.testing.assert_allclose(exact, reference, rtol=1e-9)
     parted = np.maximum(abs(ours / reference - 1), abs(theirs / reference - 1)) > 1e-6
-    together = int(parted.argmax()) if parted.any() else 50
-    assert together >= (10 if name.startswith("kilo") else 50)
+    together = int(parted.argmax()) if parted.any() else steps
+    assert together >= {"kilo-fast": 10, "kilo-4k": 1, "kilo-16k": 1, "kilo-100k": 1}.get(name, steps)
     np.testing.assert_allclose(ours[:together], theirs[:together], rtol=1e-5)
 
 
@@ -362,7 +373,7 @@ def test_the_norms_count_their_batches() -> None:
     model, training = kn.build("kilo-4k", data), recipe("kilo-4k")
     optimizer = optimizers.optimizer(model, training)
     list(native.steps(model, optimizer, Resident.of(data, CPU), torch.arange(300), training, [0.01] * 5, None))
-    assert [int(m.num_batches_tracked) for m in model.modules() if isinstance(m, nn.BatchNorm2d)] == [5, 5, 5]  # type: ignore[arg-type]
+    assert [int(m.num_batches_tracked) for m in model.modules() if isinstance(m, nn.BatchNorm2d)] == [5] * 6  # type: ignore[arg-type]
     assert isinstance(optimizer, optimizers.Adam)
     assert optimizer.steps == 5
 

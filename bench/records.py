@@ -1,0 +1,236 @@
+"""The records: every row of docs/records.md, trained and measured from nothing, resumably.
+
+    python bench/records.py [ROW ...] [--seeds N] [--first-seed S] [--runs FOLDER] [--to FILE]
+
+A row is a recipe of Kilonet's as it stands, trained with seeds one after another on all that is not test data, and
+measured on the test set when it is done. Each training is a run directory under `--runs`; what is finished there
+is not trained again, what was interrupted goes on. Without ROW every row is made; `--to` gets those that have all
+their seeds, under the conditions of this machine.
+
+Rows whose seconds are a goal train one net at a time on all threads; the others one on each thread, and their
+seconds are those of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kilonet import config, display, rundir
+from kilonet.config import Config
+from kilonet.doctor import machine
+from kilonet.errors import KilonetError
+from kilonet.measuring import measure
+from kilonet.metrics import over_seeds
+from kilonet.run import finish, plan, prepare, start
+from kilonet.rundir import Run
+from kilonet.seeds import finish_seeds, start_committee, start_seeds
+
+MOVED = {"shift": 1.0, "rotate": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.0}
+"""Clothes are not written at a slant."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        about: what is trained.
+        asked: settings of the config.
+        goal: test accuracy to pass, 0 to 1.
+        published: the best figure that we know of for the size, and its source.
+        seeds: trainings; of committees, their members together.
+        each: whether a committee's members are measured, each by itself, not the committee.
+        folder: of its runs, if it is not the row's name: rows may share their trainings.
+        timed: whether the seconds are a goal: the most that they may be.
+        measured_on: another source whose test part is measured, where the data has none of its own size.
+        training: settings of the training.
+    """
+
+    about: str
+    asked: dict[str, Any]
+    goal: float
+    published: tuple[str, str]
+    seeds: int = 10
+    each: bool = False
+    folder: str | None = None
+    timed: float | None = None
+    measured_on: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+ROWS = {
+    "kilo-4k": Row(
+        "`kilo-4k`", {"source": "mnist", "model": "kilo-4k", "split": "full"}, 0.9930,
+        ("4,142 parameters: 99.17 %", "ruslangrimov/mnist-minimal-model"),
+    ),
+    "kilo-16k": Row(
+        "`kilo-16k`", {"source": "mnist", "model": "kilo-16k", "split": "full"}, 0.9955,
+        ("8,900 parameters, 15 epochs: 99.5 %; 19,898: 99.54 %",
+         "The-School-of-AI/era-s7-ram; pradeep6kumar/mnist_994"),
+    ),
+    "kilo-100k": Row(
+        "`kilo-100k`", {"source": "mnist", "model": "kilo-100k", "split": "full", "committee": 5}, 0.9970,
+        ("any size, a single net: 99.83 %", "arXiv 2001.09136"), each=True, folder="committee",
+    ),
+    "committee": Row(
+        "a committee of five `kilo-100k`",
+        {"source": "mnist", "model": "kilo-100k", "split": "full", "committee": 5}, 0.9980,
+        ("any size, an ensemble: 99.91 %", "arXiv 2008.10400"),
+    ),
+    "fast": Row(
+        "`--preset fast`", {"source": "mnist", "preset": "fast", "split": "full"}, 0.9900,
+        ("1 epoch, 30 seeds: 99.04 % in 0.76 s on a GTX 1660 Ti", "tuomaso/train_mnist_fast"), timed=2.0,
+    ),
+    "default": Row(
+        "`kilonet train` as it is, on 3,500 of the 5,000 bundled images", {}, 0.9850, ("none found", ""),
+        timed=5.0, measured_on="mnist",
+    ),
+    "fashion-16k": Row(
+        "`kilo-16k`, Fashion-MNIST, only moved by a pixel, 40 epochs, rate 0.02",
+        {"source": "fashion-mnist", "model": "kilo-16k", "split": "full"}, 0.9250,
+        ("none found", ""), seeds=6, training={**MOVED, "epochs": 40, "lr": 0.02},
+    ),
+    "fashion-100k": Row(
+        "`kilo-100k`, Fashion-MNIST, only moved by a pixel, 30 epochs",
+        {"source": "fashion-mnist", "model": "kilo-100k", "split": "full"}, 0.9400,
+        ("none found", ""), seeds=4, training={**MOVED, "epochs": 30},
+    ),
+}  # fmt: skip
+"""Published figures are mostly of the best epoch or the best seed, chosen on the test set."""
+
+
+def wanted(row: Row, first: int, seeds: int) -> list[Config]:
+    """The configs of a row: one for all seeds, or one for each committee."""
+    made = config.resolve(row.asked, row.training)
+    members = made.committee
+    if members == 1:
+        return [replace(made, seeds=seeds, training=replace(made.training, seed=first))]
+    firsts = range(first, first + seeds, members)
+    return [replace(made, training=replace(made.training, seed=seed)) for seed in firsts]
+
+
+def trained(folder: str, asked: Config, runs: Path, row: Row) -> Run:
+    """The run of a config, trained to its end from wherever it stands."""
+    path = runs / f"{folder}-{asked.numbers[0]}-{asked.numbers[-1]}"
+    made = plan(asked)
+    if path.exists():
+        found = rundir.find_directory(str(path), runs)
+        check_same(found, made.config)
+    elif asked.committee > 1:
+        found = start_committee(made, runs, path.name)
+    else:
+        found = start_seeds(made.config, runs, path.name) if asked.seeds > 1 else start(made, runs, path.name)
+    with display.TrainingDisplay() as shown:
+        if len(asked.numbers) > 1:
+            finish_seeds(found, shown.watch, display.say, beside=None if row.timed else shown.beside(asked))
+        elif (left := prepare(found, say=display.say)) is not None:
+            finish(found, left, shown.watch(left), display.say)
+    return found
+
+
+def check_same(run: Run, asked: Config) -> None:
+    """Make sure that a run on the disk is of the recipe as it stands."""
+    if replace(run.config, split_seed=asked.split_seed) != asked:
+        raise SystemExit(f"{run.path} was trained by another recipe: delete it, or give another --runs")
+
+
+def measured(row: Row, runs: list[Run]) -> dict[str, Any]:
+    """Figures of a row over its nets or committees."""
+    nets = [net for run in runs for net in (rundir.trainings if row.each else rundir.members)(run)]
+    metrics = [net.metrics() for net in nets]
+    if row.measured_on is None:
+        accuracies = [found["test"]["accuracy"] for found in metrics]
+    else:
+        accuracies = [measure(net, row.measured_on)[0].accuracy for net in nets]
+    return {
+        **over_seeds(accuracies),
+        "parameters": metrics[0]["parameters"],
+        "epochs": metrics[0]["epochs"],
+        "seconds": statistics.mean(map(seconds, nets)),
+        "seeds": [seed for net in nets for seed in net.config.numbers],
+    }
+
+
+def seconds(net: Run) -> float:
+    """Seconds that a net, or all of a committee, trained."""
+    return sum(record.seconds for one in rundir.trainings(net) for record in one.history().epochs)
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The table, in Markdown."""
+    head = ["", "parameters", "bytes", "epochs", "seconds", "test accuracy, mean ± std", "95 % interval of the mean",
+            "least and most", "n", "goal", "best published, source"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for name, found in rows.items():
+        row = ROWS[name]
+        low, high = found["interval"] or (found["mean"], found["mean"])
+        goal = percent(row.goal) + (f" in {row.timed:g} s" if row.timed else "")
+        lines.append([
+            row.about, f"{found['parameters']:,}", f"{4 * found['parameters']:,}", str(found["epochs"]),
+            f"{found['seconds']:.1f}", f"**{percent(found['mean'])}** ± {100 * (found['std'] or 0):.3f}",
+            f"{percent(low)} to {percent(high)}", f"{percent(min(found['values']))}, {percent(max(found['values']))}",
+            str(found["n"]), goal, ", ".join(filter(None, row.published)),
+        ])  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage of three digits, ten images of 10,000 being 0.100."""
+    return f"{100 * share:.3f} %"
+
+
+def document(rows: dict[str, dict[str, Any]]) -> str:
+    """What is written to docs/records.md."""
+    about = machine.describe()
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
+    seeds = "\n".join(
+        f"- {ROWS[name].about}: seeds {', '.join(map(str, found['seeds']))}" for name, found in rows.items()
+    )
+    return f"""# Records
+
+Written by `python bench/records.py`, which trains every net below afresh on all images that are not test images, with
+the recipe that `kilonet train` has by default unless the row says otherwise. Every choice in it was made before, on
+validation images ([search.md](search.md)); the test set was read once, at the end, with the last weights. Intervals
+are Student's t over seeds.
+
+{table(rows)}
+
+Seconds are those of training: with all threads where they are a goal, else with one thread, another net on the other;
+a committee's are the sum over its nets. The accuracy of one net is a share of 10,000 images: its own 95 % interval is
+±0.14 points at 99.5 %. Published figures are mostly of the best epoch or the best seed, chosen on the test set.
+
+{seeds}
+
+{about["system"]}, {about["threads"]}; kernels {about["kernels"]}; {versions}
+"""
+
+
+def main() -> None:
+    """Train what is asked for, and write what is whole."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", choices=[[], *ROWS], help=", ".join(ROWS))
+    parser.add_argument("--seeds", type=int, help="trainings of each row; each row's own number if not given")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs/records"))
+    parser.add_argument("--to", type=Path)
+    asked = parser.parse_args()
+    found = {}
+    for name in asked.rows or ROWS:
+        row = ROWS[name]
+        asked_for = wanted(row, asked.first_seed, asked.seeds or row.seeds)
+        try:
+            runs = [trained(row.folder or name, one, asked.runs, row) for one in asked_for]
+            found[name] = measured(row, runs)
+        except KilonetError as error:
+            raise SystemExit(f"{name}: {error.message}" + (f" ({error.hint})" if error.hint else "")) from None
+        print(table({name: found[name]}).splitlines()[-1], flush=True)
+        if asked.to:
+            asked.to.write_text(document(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
