@@ -44,7 +44,7 @@ from torch import Tensor, nn
 import kilonet as kn
 from growth_picture import draw  # type: ignore[import-not-found]  # a script beside this one
 from kilonet import bench, config, engines, optimizers, plots, world
-from kilonet.augment import warp, warps
+from kilonet.augment import OFF, SIDE, warp, warps
 from kilonet.batches import Resident
 from kilonet.engines import native
 from kilonet.models import Classifier, adopt
@@ -67,7 +67,7 @@ def enlarge(images: np.ndarray[Any, np.dtype[np.uint8]]) -> kn.ImageSet:
     bounds = config.Training(shift=2.0, rotate=10.0, zoom=0.1, shear=5.0)
     for again, start in enumerate(range(0, len(images), len(few))):
         part = torch.from_numpy(few.images[: len(images) - start].copy())
-        by = warps(bounds, len(part), again)
+        by = warps(bounds, len(part), SIDE, again)
         images[start : start + len(part)] = (warp(part, by).round() if again and by is not None else part).numpy()
     return replace(few, images=images, labels=np.resize(few.labels, len(images)))
 
@@ -222,7 +222,7 @@ def batch_part(options: argparse.Namespace) -> Iterator[Row]:
     data, there = resident(options)
     for model in ("tutorial-cnn", "kilo-4k"):
         for size in BATCHES:
-            training = config.recipe(model, batch_size=size)
+            training = config.recipe(model, batch_size=size, **OFF)
             yield {"model": model, "at": size, **compare(partial(kn.build, model, data), there, training, options)}
 
 
@@ -244,7 +244,7 @@ def threads_part(options: argparse.Namespace) -> Iterator[Row]:
     for model in ("tutorial-cnn", "kilo-16k"):
         for threads in counts:
             world.set_threads(threads)
-            found = compare(partial(kn.build, model, data), there, config.recipe(model), options)
+            found = compare(partial(kn.build, model, data), there, config.recipe(model, **OFF), options)
             yield {"model": model, "at": threads, **found}
     world.set_threads(every)
 

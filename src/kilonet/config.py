@@ -62,7 +62,10 @@ class Training:
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes in training, from 0 to below 1."""
     shift: float = 0.0
-    """Augmentation: training images are moved by up to so many pixels in x and in y, anew in each epoch."""
+    """Augmentation: training images are moved by up to so many pixels, in x and in y, anew in each epoch.
+
+    Pixels are those of an image of 28 x 28; in others they are in proportion to the shorter side.
+    """
     rotate: float = 0.0
     """Augmentation: they are turned by up to so many degrees."""
     zoom: float = 0.0
@@ -70,7 +73,7 @@ class Training:
     shear: float = 0.0
     """Augmentation: they are slanted by up to so many degrees."""
     elastic: float = 0.0
-    """Augmentation: they are bent by control points, each moved at random; standard deviation in pixels."""
+    """Augmentation: they are bent, by control points moved at random; standard deviation in pixels, as for --shift."""
     measure: Weights = "best"
     """Weights that get measured: those of the best validation accuracy, or the last."""
     seed: int = 0
@@ -170,7 +173,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "kilo-fast": {**_ONE_CYCLE, "epochs": 2, "least_images": 100_000},
     "kilo-4k": {**_WARPED, "elastic": 1.5, "least_images": 200_000},
     "kilo-16k": {**_WARPED, "elastic": 2.0, "least_images": 100_000},
-    "kilo-100k": {**_WARPED, "elastic": 2.0, "epochs": 20, "weight_decay": 5e-2, "least_images": 100_000},
+    "kilo-100k": {**_WARPED, "elastic": 2.0, "epochs": 20, "least_images": 100_000},
 }
 """Training settings of each zoo model, where they differ from the defaults of `Training`."""
 
@@ -185,11 +188,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "split": "tutorial",
         "training": _PLAIN_SCRIPT,
     },
-    "fast": {"model": "kilo-fast", "training": {}},
+    "fast": {"model": "kilo-fast"},
 }
-"""Whole experiments by name: the model, the split and the training settings of each.
+"""Whole experiments by name: what they set of a config, and their training settings over the model's recipe.
 
-The torch engine gives a plain script's very bits; the native one, which `auto` takes, the same losses but for rounding.
+The tutorial's give a plain script's very bits on the torch engine; on the native one, which `auto` takes, the same
+losses but for rounding.
 """
 
 

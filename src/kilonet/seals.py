@@ -99,7 +99,7 @@ def identity(config: Config, parts: dict[str, Any]) -> str:
     """What tells a run's training from any other, as 64 hex digits: its data, and its settings.
 
     Settings that resume may change without changing what was trained so far are left out, and `least_images`, which
-    says no more than the number of epochs that it led to.
+    says no more than the number of epochs that it led to. So are settings younger than some runs, at their defaults.
     """
     settings = asdict(config)
     del settings["save_every"], settings["training"]["least_images"]

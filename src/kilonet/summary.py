@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from kilonet.models import Classifier, size_text
 from kilonet.zoo import Linear, LinearFromScratch
 
+_IN_PLACE = (nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Dropout, nn.Identity)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -68,7 +70,7 @@ def summarise(model: Classifier) -> Summary:
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         layers.append(_layer(layer, inputs[0], output))
-        if isinstance(layer, (Linear, nn.Linear, LinearFromScratch, nn.Conv2d)) or output.numel() != inputs[0].numel():
+        if not isinstance(layer, _IN_PLACE):
             live.append(inputs[0].numel() + output.numel())
 
     leaves = [m for m in model.net.modules() if not any(True for _ in m.children())]

@@ -81,7 +81,7 @@ def advance(
         state.begin_epoch()
         of_epoch = rates[state.epoch * steps :][:steps]
         start = time.perf_counter()
-        warped = warps(training, len(train), state.epoch)
+        warped = warps(training, len(train), min(train.images.shape[2:]), state.epoch)
         rows, left = state.rows[state.step * size :], of_epoch[state.step :]
         if warped is not None:
             warped = warped[state.step * size :]

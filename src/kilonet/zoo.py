@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -109,20 +110,16 @@ def _end(channels: int, classes: int) -> list[nn.Module]:
 
 
 def _kilo_fast(shape: Shape, classes: int) -> nn.Module:
-    middle, last = (_normed(nn.Conv2d(n, m, 3, padding=1, bias=False)) for n, m in ((16, 24), (24, 48)))
-    return nn.Sequential(*_stem(((16, 5, 2),), shape), *middle, *_pool(shape), *last, *_end(48, classes))
+    """A strided convolution and two of 3x3, with a pool between."""
+    stem = _stem(((16, 5, 2),), shape)
+    second = _normed(nn.Conv2d(16, 24, 3, padding=1, bias=False))
+    third = _normed(nn.Conv2d(24, 48, 3, padding=1, bias=False))
+    return nn.Sequential(*stem, *second, *_pool(shape), *third, *_end(48, classes))
 
 
-def _kilo_4k(shape: Shape, classes: int) -> nn.Module:
-    return _kilo(((16, 5, 2),), (16, 16, 24), (24, 24), shape, classes)
-
-
-def _kilo_16k(shape: Shape, classes: int) -> nn.Module:
-    return _kilo(((16, 3, 1), (24, 3, 2)), (32, 48), (48, 48), shape, classes)
-
-
-def _kilo_100k(shape: Shape, classes: int) -> nn.Module:
-    return _kilo(((24, 3, 1), (48, 3, 2)), (64, 96), (128, 128, 128), shape, classes)
+_kilo_4k = partial(_kilo, ((16, 5, 2),), (16, 16, 24), (24, 24))
+_kilo_16k = partial(_kilo, ((16, 3, 1), (24, 3, 2)), (32, 48), (48, 48))
+_kilo_100k = partial(_kilo, ((24, 3, 1), (48, 3, 2)), (64, 96), (128, 128, 128))
 
 
 @dataclass(frozen=True)

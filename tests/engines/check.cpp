@@ -118,7 +118,7 @@ struct Plan {
     }
 
     KnImages view(size_t n) const {
-        return {pixels.data(), labels.data(), rows.data(), warps.empty() ? nullptr : warps.data(), bends, int64_t(n)};
+        return {pixels.data(), labels.data(), rows.data(), warps.empty() ? nullptr : warps.data(), int64_t(n), bends};
     }
 };
 
@@ -169,7 +169,7 @@ template <class S> struct Net {
 
     std::vector<S> logits(const uint8_t* pixels, int n) {
         std::vector<S> found(size_t(n * plan.c));
-        const KnImages images{pixels, nullptr, nullptr, nullptr, 0, n};
+        const KnImages images{pixels, nullptr, nullptr, nullptr, n, 0};
         kn_logits(handle, &images, found.data(), 2);
         return found;
     }

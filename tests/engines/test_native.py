@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import kilonet as kn
 from kilonet import engines, optimizers
-from kilonet.augment import warp, warps
+from kilonet.augment import OFF, warp, warps
 from kilonet.batches import Resident
 from kilonet.config import Training, recipe
 from kilonet.engines import native
@@ -187,7 +187,7 @@ def losses(engine: Any, name: str, training: Training, steps: int, precise: bool
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(7))[: steps * training.batch_size]
     rates = learning_rates(training, 782)[:steps]
     optimizer = optimizers.optimizer(model, training)
-    warped = warps(training, len(rows), 0)
+    warped = warps(training, len(rows), min(data.shape[1:]), 0)
     found = engine.steps(model, optimizer, Resident.of(data, CPU), rows, training, rates, warped)
     return [loss for several in found for loss in several]
 
@@ -200,12 +200,13 @@ def of_the_torch_engine(name: str, training: Training, steps: int) -> list[Any]:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_steps_are_those_of_the_torch_engine(variant: str, name: str) -> None:
-    """In float64 all of them; in float32 up to where maxima that nearly tie part either from its steps in float64.
+    """In float64 all of them; in float32 up to where either parts from its steps in float64.
 
-    Adam's first step is the sign of a gradient: in deeper nets one that all but cancels out parts them there.
+    Maxima that nearly tie part them, and in deeper nets Adam's first step, the sign of a gradient that may all but
+    cancel out. Gradients and update rules in float32 have tests of their own.
     """
-    training = recipe(name, seed=3)
-    steps = {"kilo-4k": 20, "kilo-16k": 10, "kilo-100k": 5}.get(name, 50)
+    training = recipe(name, seed=3, **OFF)
+    steps = {"kilo-16k": 20, "kilo-100k": 10}.get(name, 50)
     ours, exact = (np.array(losses(native, name, training, steps, precise)) for precise in (False, True))
     theirs, reference = of_the_torch_engine(name, training, steps)
     np.testing.assert_allclose(exact, reference, rtol=1e-9)
@@ -394,10 +395,10 @@ def test_a_loss_that_is_not_finite_ends_at_its_step(engine: Any) -> None:
     assert finite == [True, False]
 
 
-@pytest.mark.parametrize("elastic", [0.0, 2.0])
+@pytest.mark.parametrize("elastic", [0.0, 5.0])
 def test_warps_are_those_of_the_augmentation(variant: str, elastic: float) -> None:
     data = some((2, 9, 12), 3, 50, 1)
-    by = warps(Training(shift=3, rotate=40, zoom=0.4, shear=20, elastic=elastic), 50, 2)
+    by = warps(Training(shift=8, rotate=40, zoom=0.4, shear=20, elastic=elastic), 50, 9, 2)
     assert by is not None
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(280, 3))

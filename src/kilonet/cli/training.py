@@ -46,7 +46,7 @@ def train(
     model
         A name of the zoo, or path/to/file.py:ClassName; kilo-16k if not given.
     preset
-        A whole experiment: tutorial-linear or tutorial-cnn.
+        A whole experiment: tutorial-linear, tutorial-cnn or fast.
     split
         standard, full, tutorial, or fractions such as 70/15/15.
     seeds

@@ -54,8 +54,8 @@ class _Update(Structure):
 class _Images(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("pixels", "labels", "rows", "warps")),
-        ("bends", c_int32),
         ("n", c_int64),
+        ("bends", c_int32),
     )
 
 
@@ -187,7 +187,7 @@ class Net:
     def measure(self, data: Resident) -> tuple[float, float]:
         """Mean cross-entropy over the images, in nats, and the share classified rightly, by running statistics."""
         loss, right = c_double(), c_int64()
-        asked = _Images(data.images.data_ptr(), data.labels.data_ptr(), None, None, 0, len(data))
+        asked = _Images(data.images.data_ptr(), data.labels.data_ptr(), None, None, len(data), 0)
         _check(self._calls.kn_measure(self._handle, byref(asked), byref(loss), byref(right), c_int(threads())))
         return loss.value, right.value / len(data)
 
@@ -195,7 +195,7 @@ class Net:
         """Logits, (N, K), of raw images, uint8, (N, C, H, W), by running statistics."""
         found = torch.empty(len(images), len(self.model.classes), dtype=self.parameters[0].dtype)
         images = images.contiguous()
-        asked = _Images(images.data_ptr(), None, None, None, 0, len(images))
+        asked = _Images(images.data_ptr(), None, None, None, len(images), 0)
         _check(self._calls.kn_logits(self._handle, byref(asked), c_void_p(found.data_ptr()), c_int(threads())))
         return found
 
@@ -271,11 +271,11 @@ def _images(data: Resident, rows: Tensor, warps: Tensor | None) -> _Images:
         raise ValueError("rows should be int64, (M,)")
     pixels, labels, asked = data.images.data_ptr(), data.labels.data_ptr(), rows.data_ptr()
     if warps is None:
-        return _Images(pixels, labels, asked, None, 0, len(rows))
+        return _Images(pixels, labels, asked, None, len(rows), 0)
     fits = warps.shape in ((len(rows), 2, 3), (len(rows), 2, 3 + CONTROL**2))
     if warps.dtype != torch.float32 or not warps.is_contiguous() or not fits:
         raise ValueError("warps should be float32, as kilonet.augment.warps gives them for these rows")
-    return _Images(pixels, labels, asked, warps.data_ptr(), warps.shape[2] > 3, len(rows))
+    return _Images(pixels, labels, asked, warps.data_ptr(), len(rows), warps.shape[2] > 3)
 
 
 def _update(optimizer: Optimizer) -> _Update:

@@ -40,9 +40,9 @@ struct KnImages {
     const uint8_t* pixels;        // (N, c, h, w)
     const int64_t* labels;        // (N,), or null
     const int64_t* rows;          // (n,): which of them, in their order; null for the first n
-    const float* warps;           // (n, 2, 3): from a pixel of the result to one of the source; null for none
-    int32_t bends;                // whether each row of a warp has KN_CONTROL * KN_CONTROL control points behind its three
+    const float* warps;           // (n, 2, 3), or as `bends` says: from a pixel of the result to one of the source; or null
     int64_t n;
+    int32_t bends;                // whether a warp has KN_CONTROL * KN_CONTROL control points behind the three of each row
 };
 
 // All functions that return an int give 0, or 1 if memory ran out.
