@@ -200,7 +200,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         lines.append([
             row.about, f"{found['parameters']:,}", f"{4 * found['parameters']:,}", str(found["epochs"]),
             f"{found['seconds']:.1f}", f"**{percent(found['mean'])}** ± {100 * (found['std'] or 0):.3f}",
-            f"{percent(low)} to {percent(high)}", f"{percent(min(found['values']))}, {percent(max(found['values']))}",
+            f"{percent(low)} to {percent(min(1, high))}", f"{percent(min(found['values']))}, {percent(max(found['values']))}",
             str(found["n"]), goal, ", ".join(filter(None, row.published)),
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
