@@ -196,11 +196,12 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     for name, found in rows.items():
         row = ROWS[name]
         low, high = found["interval"] or (found["mean"], found["mean"])
+        least, most = min(found["values"]), max(found["values"])
         goal = percent(row.goal) + (f" in {row.seconds:g} s" if row.seconds else "")
         lines.append([
             row.about, f"{found['parameters']:,}", f"{4 * found['parameters']:,}", str(found["epochs"]),
             f"{found['seconds']:.1f}", f"**{percent(found['mean'])}** ± {100 * (found['std'] or 0):.3f}",
-            f"{percent(low)} to {percent(min(1, high))}", f"{percent(min(found['values']))}, {percent(max(found['values']))}",
+            f"{percent(low)} to {percent(min(1, high))}", f"{percent(least)}, {percent(most)}",
             str(found["n"]), goal, ", ".join(filter(None, row.published)),
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
