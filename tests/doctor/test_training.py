@@ -623,6 +623,18 @@ def test_a_rise_within_the_noise_of_few_images_is_none() -> None:
     assert curves.too_high(course([1.2, 0.5, 0.56, 0.4], None, images=35_000)) is None
 
 
+def test_one_bump_at_the_peak_of_one_cycle_is_no_rate_too_high() -> None:
+    """The losses of `kilo-100k` on the bundled images with seed 0, around its eighth epoch, and what is like them."""
+    bump = [2.0, 0.5, 0.16, 0.216, 0.12, 0.05, 0.015]
+    assert curves.too_high(course(bump, None, images=3500)) is None
+    for losses in (
+        [2.0, 0.5, 0.16, 0.26, 0.12, 0.05, 0.015],
+        [2.0, 0.5, 0.16, 0.216, 0.21, 0.05, 0.015],
+        [2.0, 0.5, 0.16, 0.216, 0.12, 0.11, 0.1],
+    ):
+        assert curves.too_high(course(losses, None, images=3500)) is not None
+
+
 def test_overfitting_by_its_curve_or_by_its_gap() -> None:
     train, rising = [1.0, 0.5, 0.2, 0.1, 0.05], [1.0, 0.5, 0.4, 0.6, 0.9]
     flat = course(train, [1.0, 0.5, 0.41, 0.40, 0.42])

@@ -185,7 +185,8 @@ def _at_chance(curves: Curves) -> bool:
 def too_high(curves: Curves) -> Finding | None:
     """A training loss that rises above its lowest so far by 15 % and 0.04 nats, and by 4 errors of such a mean.
 
-    The error takes the losses of single images to spread by twice their mean.
+    The error takes the losses of single images to spread by twice their mean. One epoch alone that rises by less than
+    half, where the loss ends below half of what it was, is left: the peak of one-cycle does that, and nothing is lost.
     """
     if curves.epochs < 2:
         return None
@@ -196,6 +197,8 @@ def too_high(curves: Curves) -> Finding | None:
     if not len(at):
         return None
     worst = int(at[np.argmax(rise[at])])
+    if len(at) == 1 and rise[worst] < lowest[worst] / 2 and curves.train[-1] < lowest[worst] / 2:
+        return None
     lr = curves.training.lr
     return Finding(
         "lr-too-high",
