@@ -62,10 +62,7 @@ class Training:
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes in training, from 0 to below 1."""
     shift: float = 0.0
-    """Augmentation: training images are moved by up to so many pixels, in x and in y, anew in each epoch.
-
-    Pixels are those of an image of 28 x 28; in others they are in proportion to the shorter side.
-    """
+    """Augmentation: training images are moved anew in each epoch, by up to so many pixels where a side has 28."""
     rotate: float = 0.0
     """Augmentation: they are turned by up to so many degrees."""
     zoom: float = 0.0

@@ -53,15 +53,15 @@ template <class S> class Input {
     // Bilinear, with zeros around the image: the result's pixel (x, y), measured from the centre, is the source's at
     // warp * (x, y, 1) plus, where the warp bends, the cubic B-spline over its control points.
     void warp(const KnImages& images, int64_t first, int count, V<S>* to) const {
-        const int area = shape.h * shape.w, row = (area / L<S> + 2) * L<S>;
+        const int area = shape.h * shape.w, row = row_of(area);
         std::vector<S> warped(size_t(L<S>) * row);
         std::vector<uint8_t> framed(size_t(shape.h + 2) * (shape.w + 2));
         std::vector<int32_t> corners(framed.size());
-        const int numbers = images.bends ? 2 * (3 + KN_CONTROL * KN_CONTROL) : 6;
+        const int numbers = 3 + (images.bends ? KN_CONTROL * KN_CONTROL : 0);
         for (int c = 0; c < shape.c; ++c) {
             for (int lane = 0; lane < count; ++lane) {
                 gather_corners(image(images, first + lane) + c * area, framed.data(), corners.data());
-                sample(corners.data(), images.warps + (first + lane) * numbers, images.bends,
+                sample(corners.data(), images.warps + (first + lane) * 2 * numbers, numbers,
                        warped.data() + size_t(lane) * row);
             }
             for (int begin = 0; begin < area; begin += L<S>) {
@@ -86,9 +86,10 @@ template <class S> class Input {
 
     // Pixels of a row as many at once as there are lanes; the last ones lie beyond it, and the next row overwrites them.
     // Whatever would be read from further out than the frame is read from the frame.
-    void sample(const int32_t* corners, const float* warp, bool bends, S* to) const {
+    void sample(const int32_t* corners, const float* warp, int numbers, S* to) const {
         using Words = typename Simd<S>::Words;
-        const float *mx = warp, *my = warp + (bends ? 3 + KN_CONTROL * KN_CONTROL : 3);
+        const float *mx = warp, *my = warp + numbers;  // for x and for y, so many numbers each
+        const bool bends = numbers > 3;
         const S cx = S(shape.w - 1) / 2, cy = S(shape.h - 1) / 2;
         V<S> lanes;
         for (int lane = 0; lane < L<S>; ++lane) lanes[lane] = S(lane);
