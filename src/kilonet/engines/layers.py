@@ -14,7 +14,7 @@ from kilonet.zoo import Linear, LinearFromScratch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CONV, _NORM, _RELU, _MAX_POOL, _AVG_POOL, _FLATTEN = range(6)
+CONV, NORM, RELU, MAX_POOL, AVG_POOL, FLATTEN = range(6)
 
 
 class UnsupportedError(Exception):
@@ -103,12 +103,12 @@ class Plan:
         out = (m.out_channels, (height + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1)
         sizes = {"kh": kh, "kw": kw, "sh": sh, "sw": sw, "ph": ph, "pw": pw, "groups": m.groups}
         places = {"out_stride": channels // m.groups * kh * kw, "in_stride": 1}
-        self._put(_CONV, out, weight=self._parameter(m.weight), bias=self._parameter(m.bias), **sizes, **places)
+        self._put(CONV, out, weight=self._parameter(m.weight), bias=self._parameter(m.bias), **sizes, **places)
 
     def _dense(self, inputs: int, outputs: int, weight: Tensor, bias: Tensor | None, **places: int) -> None:
         if not self.flat or self.shape[0] != inputs:
             raise UnsupportedError("linear layer over such a map")
-        self._put(_CONV, (outputs, 1, 1), weight=self._parameter(weight), bias=self._parameter(bias), **places)
+        self._put(CONV, (outputs, 1, 1), weight=self._parameter(weight), bias=self._parameter(bias), **places)
 
     def _linear(self, m: nn.Linear) -> None:
         if type(m) is Linear:
@@ -127,14 +127,14 @@ class Plan:
         if self.flat or height * width == 1:
             raise UnsupportedError("batch norm over single values")
         scale, shift = self._parameter(m.weight), self._parameter(m.bias)
-        self._put(_NORM, self.shape, weight=scale, bias=shift, norm=len(self.norms), eps=m.eps, momentum=m.momentum)
+        self._put(NORM, self.shape, weight=scale, bias=shift, norm=len(self.norms), eps=m.eps, momentum=m.momentum)
         self.norms.append(m)
 
     def _relu(self, _: nn.ReLU) -> None:
-        if self.made and self.made[-1].kind in (_CONV, _NORM):
+        if self.made and self.made[-1].kind in (CONV, NORM):
             self.made[-1].relu = 1
         else:
-            self._put(_RELU, self.shape)
+            self._put(RELU, self.shape)
 
     def _pool(self, m: nn.MaxPool2d | nn.AvgPool2d) -> None:
         (kh, kw), (sh, sw) = _pair(m.kernel_size), _pair(m.stride)
@@ -146,7 +146,7 @@ class Plan:
         if not plain or self.flat:
             raise UnsupportedError("padded or dilated pooling")
         channels, height, width = self.shape
-        kind = _MAX_POOL if isinstance(m, nn.MaxPool2d) else _AVG_POOL
+        kind = MAX_POOL if isinstance(m, nn.MaxPool2d) else AVG_POOL
         out = (channels, (height - kh) // sh + 1, (width - kw) // sw + 1)
         self._put(kind, out, kh=kh, kw=kw, sh=sh, sw=sw)
 
@@ -154,7 +154,7 @@ class Plan:
         if _pair(m.output_size) != (1, 1) or self.flat or getattr(m, "return_indices", False):
             raise UnsupportedError("adaptive pooling to more than one value")
         channels, height, width = self.shape
-        kind = _MAX_POOL if isinstance(m, nn.AdaptiveMaxPool2d) else _AVG_POOL
+        kind = MAX_POOL if isinstance(m, nn.AdaptiveMaxPool2d) else AVG_POOL
         self._put(kind, (channels, 1, 1), kh=height, kw=width, sh=height, sw=width)
 
     def _flatten(self, m: nn.Flatten | None) -> None:
@@ -163,7 +163,7 @@ class Plan:
         channels, height, width = self.shape
         size = (channels * height * width, 1, 1)
         if self.made and not self.flat:
-            self._put(_FLATTEN, size)
+            self._put(FLATTEN, size)
         self.shape, self.flat = size, True
 
 
@@ -176,7 +176,7 @@ def operations(model: Classifier) -> tuple[int, int]:
     Raises:
         UnsupportedError: if the kernels don't know a layer.
     """
-    layers = [layer for layer in Plan(model).layers()[0] if layer.kind == _CONV]
+    layers = [layer for layer in Plan(model).layers()[0] if layer.kind == CONV]
     forward = [2 * p.oc * p.oh * p.ow * p.c // p.groups * p.kh * p.kw for p in layers]
     return sum(forward), 3 * sum(forward) - forward[0]
 
