@@ -42,7 +42,7 @@ STEPS_ON_A_FLOOR = {
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("summary", "zoo"), ("models", "zoo"),
     ("committee", "models"),
     ("significance", "metrics"),
-    ("predict", "evaluation"),
+    ("predict", "evaluation"), ("plots", "predict"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
     ("measuring", "rundir"), ("measuring", "records"), ("comparing", "rundir"),
     ("doctor", "rundir"), ("doctor", "records"),

@@ -123,7 +123,7 @@ def predictions(found: Sequence[Prediction]) -> None:
     rows = [
         (
             p.source,
-            p.label,
+            p.label or "nothing drawn",
             percent(p.probability),
             *((p.truth, "" if p.truth == p.label else "wrong") if known else ()),
         )

@@ -26,25 +26,42 @@ _MAX_SCANS = 100
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture as uint8, (H, W) if it is grey, (H, W, 3) if it is coloured.
-
-    It is turned as its EXIF data says; what is transparent shows white paper; 16 bits are cut to 8; of several
-    frames the first counts.
+    """A picture file as uint8, (H, W) if it is grey, (H, W, 3) if it is coloured; see `decode`.
 
     Raises:
         DataError: for a file that is missing, no picture of a format that is read, damaged, or too large.
     """
     name = printable(str(path))
+    if not path.is_file():
+        raise DataError(_what_it_is(path, name))
     try:
-        if not path.is_file():
-            raise DataError(_what_it_is(path, name))
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{name} is no picture that can be read: {error.strerror}") from None
+    return decode(content, name)
+
+
+def decode(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """A picture's bytes as uint8, (H, W) if it is grey, (H, W, 3) if it is coloured.
+
+    It is turned as its EXIF data says; what is transparent shows the paper, white or, behind bright ink, black; 16
+    bits are cut to 8; of several frames the first counts.
+
+    Args:
+        content: of a picture file.
+        name: what messages call it.
+        most_pixels: that it may have.
+
+    Raises:
+        DataError: for what is no picture of a format that is read, damaged, or too large.
+    """
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = path.read_bytes()
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
+                if image.width * image.height > most_pixels:
                     raise DataError(
-                        f"{name} has {image.width}x{image.height} pixels: more than {MAX_PIXELS:,}",
+                        f"{name} has {image.width}x{image.height} pixels: more than {most_pixels:,}",
                         "make it smaller first",
                     )
                 if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
@@ -71,14 +88,20 @@ def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _to_bytes(np.array(image, np.float32))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        image = _on_paper(image.convert("RGBA"))
     elif image.mode in ("1", "L"):
         return np.array(image.convert("L"))
     pixels = np.array(image.convert("RGB"))
     red, green, blue = (pixels[..., channel] for channel in range(3))
     grey = np.array_equal(red, green) and np.array_equal(red, blue)
     return np.ascontiguousarray(red) if grey else pixels
+
+
+def _on_paper(image: Image.Image) -> Image.Image:
+    """A picture with transparent parts, on white paper; on black, if what shows is brighter than half grey."""
+    ink, shown = np.array(image.convert("L"), np.int64), np.array(image.getchannel("A"), np.int64)
+    bright = int((ink * shown).sum()) > 127 * int(shown.sum())
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if bright else "white"), image).convert("RGB")
 
 
 def _to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kilonet.history import History
     from kilonet.images import ImageSet
     from kilonet.metrics import Report
+    from kilonet.predict import Prediction
 
 _BLUE, _ORANGE, _RED, _GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
 _STYLE: Any = {
@@ -172,13 +173,13 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name:
 
 
 def images(
-    pictures: NDArray[np.uint8],
+    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     captions: Sequence[str],
     wrong: Sequence[bool] | None = None,
     columns: int | None = None,
     title: str = "",
 ) -> Figure:
-    """A grid of images, uint8, (N, C, H, W), each with its caption; the wrong ones' captions in red."""
+    """A grid of images, uint8, (C, H, W) each, with their captions; the wrong ones' captions in red."""
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     with mpl.rc_context(_STYLE):
@@ -198,6 +199,24 @@ def images(
             axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
         figure.suptitle(title)
     return figure
+
+
+def answers(found: Sequence[Prediction]) -> Figure:
+    """What a model says of pictures: each picture that had to be prepared, and beside it what the model saw."""
+    pictures: list[NDArray[np.uint8]] = []
+    captions: list[str] = []
+    wrong: list[bool] = []
+    for one in found:
+        if one.original is not None:
+            pictures.append(one.original[None] if one.original.ndim == 2 else one.original.transpose(2, 0, 1))
+            captions.append(Path(one.source).name)
+            wrong.append(False)
+        label = one.label or "nothing drawn"
+        pictures.append(one.image)
+        captions.append(label if one.truth in (None, label) else f"{label}, is {one.truth}")
+        wrong.append(one.truth not in (None, label))
+    pairs = math.ceil(math.sqrt(len(pictures) / 2))
+    return images(pictures, captions, wrong, columns=2 * pairs if found[0].original is not None else None)
 
 
 def examples(data: ImageSet, rows: Sequence[int] | None = None) -> Figure:

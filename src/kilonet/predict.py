@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,19 +35,27 @@ class Prediction:
 
     Attributes:
         source: where the picture came from: a file, or a source and a row.
-        label: the class of greatest probability.
+        label: the class of greatest probability, or None where nothing is drawn on the picture.
         probability: its probability, 0 to 1.
         probabilities: of every class, by name.
-        image: uint8, (C, H, W): what the model saw.
+        image: uint8, (C, H, W): what the model saw; blank where nothing is drawn.
+        original: uint8, (H, W) or (H, W, 3): the picture, where it was prepared.
         truth: the true class, where it is known.
     """
 
     source: str
-    label: str
-    probability: float
-    probabilities: dict[str, float]
+    label: str | None
+    probability: float | None
+    probabilities: dict[str, float] | None
     image: NDArray[np.uint8]
+    original: NDArray[np.uint8] | None = None
     truth: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The prediction as JSON has it: null where nothing is drawn."""
+        told = {"source": self.source, "class": self.label, "probability": self.probability}
+        known = {} if self.truth is None else {"true": self.truth}
+        return {**told, "probabilities": self.probabilities, **known}
 
 
 class Predictor:
@@ -77,30 +85,39 @@ class Predictor:
             DataError: for a file that is no picture.
         """
         sources: list[str] = []
-        images: list[NDArray[np.uint8]] = []
+        images: list[NDArray[np.uint8] | None] = []
+        originals: list[NDArray[np.uint8] | None] = []
         for path in paths:
             if path.suffix == ".npy":
                 array = self._array(path)
                 sources += [f"{path}[{i}]" for i in range(len(array))]
                 images += list(array)
+                originals += [None] * len(array)
             else:
+                picture = read_picture(path)
                 sources.append(str(path))
-                images.append(prepare(read_picture(path), self.model.shape, self.model.preparation))
-        return self._predict([printable(source) for source in sources], np.stack(images), None)
+                images.append(prepare(picture, self.model.shape, self.model.preparation))
+                originals.append(picture)
+        found = self._predict([printable(source) for source in sources], images)
+        return [replace(one, original=picture) for one, picture in zip(found, originals, strict=True)]
 
     def rows(self, data: ImageSet, name: str) -> list[Prediction]:
         """Predictions for images of a source, with the truth beside them."""
-        sources = [f"{name}[{row}]" for row in data.rows]
-        return self._predict(sources, data.images, [data.classes[label] for label in data.labels])
+        found = self._predict([f"{name}[{row}]" for row in data.rows], list(data.images))
+        return [replace(one, truth=data.classes[label]) for one, label in zip(found, data.labels, strict=True)]
 
-    def _predict(self, sources: list[str], images: NDArray[np.uint8], truths: list[str] | None) -> list[Prediction]:
+    def _predict(self, sources: list[str], images: Sequence[NDArray[np.uint8] | None]) -> list[Prediction]:
+        """A prediction an image, uint8, (C, H, W); None for an image is one on which nothing is drawn."""
+        blank = np.zeros(self.model.shape, np.uint8)
+        seen = [blank if image is None else np.asarray(image) for image in images]
         found = []
-        for i, row in enumerate(self.probabilities(images)):
-            best = int(row.argmax())
+        for i, row in enumerate(self.probabilities(np.stack(seen))):
+            if images[i] is None:
+                found.append(Prediction(sources[i], None, None, None, blank))
+                continue
             by_class = {name: float(p) for name, p in zip(self.model.classes, row, strict=True)}
-            truth = truths[i] if truths is not None else None
-            label = self.model.classes[best]
-            found.append(Prediction(sources[i], label, float(row[best]), by_class, np.asarray(images[i]), truth))
+            best = int(row.argmax())
+            found.append(Prediction(sources[i], self.model.classes[best], float(row[best]), by_class, seen[i]))
         return found
 
     def _array(self, path: Path) -> NDArray[np.uint8]:

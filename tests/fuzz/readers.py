@@ -286,7 +286,14 @@ def _predict(folder: Path) -> object:
 
 def _are_predictions(answer: Any) -> bool:
     rows = answer if isinstance(answer, list) and answer else [None]
-    return all(isinstance(row, Prediction) and abs(sum(row.probabilities.values()) - 1) < 1e-9 for row in rows)
+    return all(isinstance(row, Prediction) and _is_prediction(row) for row in rows)
+
+
+def _is_prediction(row: Prediction) -> bool:
+    """Probabilities of the classes, or nothing drawn."""
+    if row.probabilities is None:
+        return row.label is None and not row.image.any()
+    return abs(sum(row.probabilities.values()) - 1) < 1e-9
 
 
 @functools.cache

@@ -97,15 +97,8 @@ def predict(
         rows = parse_rows(index, len(whole)) if index is not None else range(min(9, len(whole)))
         found = predictor.rows(whole.take(np.array(rows)), data)
     if target:
-        captions = [p.label if p.truth in (None, p.label) else f"{p.label}, is {p.truth}" for p in found]
-        wrong = [p.truth not in (None, p.label) for p in found]
-        plots.save(plots.images(np.stack([p.image for p in found]), captions, wrong), target)
-    document = [
-        {"source": p.source, "class": p.label, "probability": p.probability, "probabilities": p.probabilities}
-        | ({} if p.truth is None else {"true": p.truth})
-        for p in found
-    ]
-    answer(document, json, lambda: display.predictions(found))
+        plots.save(plots.answers(found), target)
+    answer([one.document() for one in found], json, lambda: display.predictions(found))
 
 
 @app.command
