@@ -71,6 +71,18 @@ def prepare(
     return np.stack([_bytes(resized(plane, height, width)) for plane in planes])
 
 
+def recipe(preparation: Preparation) -> dict[str, float | str]:
+    """What `prepare` does, by name and number, for files that travel without this module."""
+    if preparation == "resize":
+        return {"name": "resize", "filter": "means over areas, or lines between centres"}
+    numbers = {
+        "box": BOX, "coarse": COARSE, "fine": FINE, "faintest": FAINTEST, "rounds": ROUNDS, "edge": EDGE,
+        "speck": SPECK, "outer": OUTER, "smallest": SMALLEST, "bar": BAR, "blot": BLOT, "clear": CLEAR,
+        "solid": SOLID, "thin": THIN, "thick": THICK, "spread": SPREAD, "times": TIMES,
+    }  # fmt: skip
+    return {"name": "digit", "ink": "bright on black", **numbers}
+
+
 def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Luma, uint8, (H, W), by ITU-R BT.601 in 16-bit fractions."""
     if picture.ndim == 2:
