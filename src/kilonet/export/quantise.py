@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kilonet.export import integers
 from kilonet.export.forward import maps
 from kilonet.export.layers import Layer, Net
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CALIBRATION_IMAGES = 1000
-SUM_LIMIT = 2**31
+LONGEST_SUM = 2**31
 SCORE_LIMIT = 2**23
 MOST_FRACTION_BITS = 20
 
@@ -68,10 +69,14 @@ class QuantisedNet:
 
 @dataclass(frozen=True, eq=False)
 class _Encoding:
-    """What the bytes of a map stand for: scale (byte - zero), the scale by channel, (C,)."""
+    """What the bytes of a map stand for: scale (byte - zero), by channel, (C,).
+
+    `byte` is the zero as a whole number, which the next layer takes off and pads with; its bias makes up for the rest.
+    """
 
     scale: NDArray[np.float64]
-    zero: int
+    zero: NDArray[np.float64]
+    byte: int
 
 
 def quantise(net: Net, images: NDArray[np.uint8]) -> QuantisedNet:
@@ -84,21 +89,20 @@ def quantise(net: Net, images: NDArray[np.uint8]) -> QuantisedNet:
         images: uint8, (N, C, H, W), of the training part; at most 1,000 of them, evenly spaced, are used.
     """
     arranged = _arranged(net)
-    step = max(1, len(images) // CALIBRATION_IMAGES)
-    outputs = [found.numpy() for found in maps(arranged, images[::step][:CALIBRATION_IMAGES])]
-    given, layers = _Encoding(1 / net.std, _pixel_zero(net)), list[IntegerLayer]()
+    some = images[:: max(1, len(images) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
+    outputs = [found.numpy() for found in maps(arranged, some)]
+    given, layers = _Encoding(1 / net.std, net.mean, _pixel_zero(net)), list[IntegerLayer]()
     for at, layer in enumerate(arranged.layers[:-1]):
         if layer.kind == "max":
-            layers.append(IntegerLayer(layer, given.zero, given.zero))
+            layers.append(IntegerLayer(layer, given.byte, given.byte))
             continue
-        products = _products(layer, given, net.mean if at == 0 else given.zero)
         used = at + 1
         while arranged.layers[used].kind == "max":
             used += 1
-        given, made = products.encoded(outputs[used - 1], by_channel=_is_depthwise(arranged.layers[used]))
+        given, made = _products(layer, given).encoded(outputs[used - 1], arranged.layers[used])
         layers.append(made)
-    last, bits = _products(arranged.layers[-1], given, net.mean if not layers else given.zero).scored()
-    return QuantisedNet(net, (*layers, last), bits)
+    last, bits = _products(arranged.layers[-1], given).scored()
+    return _unbiased(QuantisedNet(net, (*layers, last), bits), some, outputs[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,24 +115,47 @@ class _Products:
     weight: NDArray[np.int8] | None = None
     bias: NDArray[np.int32] | None = None
 
-    def encoded(self, values: NDArray[np.float64], *, by_channel: bool) -> tuple[_Encoding, IntegerLayer]:
-        """The layer giving bytes, and what they stand for: the range of these values, (N, C, H, W)."""
-        axes = (0, 2, 3) if by_channel else (0, 1, 2, 3)
-        low, high = np.minimum(values.min(axes), 0), np.maximum(values.max(axes), 0)
+    def encoded(self, values: NDArray[np.float64], reader: Layer) -> tuple[_Encoding, IntegerLayer]:
+        """The layer giving bytes, and what they stand for.
+
+        A scale for each channel costs nothing where the next layer is depthwise, and little where a map may be
+        negative. A zero for each channel does not even have to be a byte where the next layer has no padding.
+
+        Args:
+            values: float64, (N, C, H, W), that the bytes have to stand for.
+            reader: the next layer but for max pools.
+        """
+        negative = bool(values.min() < 0)
+        free_zero = negative and self.bias is not None and reader.kind == "conv" and not any(reader.padding)
+        by_channel = free_zero or _is_depthwise(reader)
+        low, high = (
+            np.broadcast_to(found, self.worth.shape)
+            for found in (
+                np.minimum(values.min((0, 2, 3) if by_channel else None), 0),
+                np.maximum(values.max((0, 2, 3) if by_channel else None), 0),
+            )
+        )
         finest = self.worth.max() / 256
-        if by_channel and low.min() < 0:
-            scale, zero = np.maximum(np.maximum(-low / 128, high / 127), finest), 128
+        if free_zero:
+            scale = np.maximum((high - low) / 255, finest)
+            zero = -low / scale
+            return _Encoding(scale, zero, 0), self._shifted(zero * scale)._scaled(self.worth / scale, 0)
+        if by_channel and negative:
+            scale, byte = np.maximum(np.maximum(-low / 128, high / 127), finest), 128
         else:
             scale = np.maximum((high - low) / 255, finest)
-            zero = round(float(np.max(-low / scale)))
-        scale = np.broadcast_to(scale, self.worth.shape)
-        return _Encoding(scale, zero), self._scaled(self.worth / scale, zero)
+            byte = round(float((-low / scale).max()))
+        return _Encoding(scale, np.full(scale.shape, float(byte)), byte), self._scaled(self.worth / scale, byte)
 
     def scored(self) -> tuple[IntegerLayer, int]:
         """The layer giving scores, and how many of their bits stand for fractions."""
         greatest = float(np.max(self._greatest_sums() * self.worth))
         bits = min(MOST_FRACTION_BITS, math.floor(math.log2(SCORE_LIMIT / max(greatest, 1e-30))))
         return self._scaled(np.ldexp(self.worth, bits), 0), bits
+
+    def _shifted(self, by: NDArray[np.float64]) -> _Products:
+        """The same with so much more to come out of it, (out channels,)."""
+        return replace(self, bias=(self.bias + np.rint(by / self.worth)).astype(np.int32))
 
     def _greatest_sums(self) -> NDArray[np.float64]:
         """How great each channel's sum can be, whatever the bytes, (out channels,)."""
@@ -145,25 +172,29 @@ class _Products:
         return IntegerLayer(self.layer, self.zero_given, zero_out, self.weight, self.bias, multiplier, shift)
 
 
-def _products(layer: Layer, given: _Encoding, true_zero: NDArray[np.float64] | int) -> _Products:
-    """A layer's sums in integers.
+def _unbiased(net: QuantisedNet, images: NDArray[np.uint8], logits: NDArray[np.float64]) -> QuantisedNet:
+    """The net with the last bias such that scores are no greater or smaller on the average than they should be."""
+    last = net.layers[-1]
+    if last.bias is None or last.multiplier is None:
+        return net
+    off = np.ldexp(logits.reshape(len(images), -1), net.fraction_bits) - integers.scores(net, images)
+    by_channel = off.reshape(len(images), len(last.bias), -1).mean((0, 2))
+    bias = last.bias + np.rint(np.ldexp(by_channel, last.shift) / np.maximum(last.multiplier, 1))
+    return replace(net, layers=(*net.layers[:-1], replace(last, bias=bias.astype(np.int32))))
 
-    Args:
-        layer: a convolution or a mean.
-        given: of its input.
-        true_zero: what the byte for 0 would be if it could be any number, one for all channels or (C,).
-    """
+
+def _products(layer: Layer, given: _Encoding) -> _Products:
+    """The sums in integers of a convolution or a mean, by what it is given."""
     if layer.weight is None or layer.bias is None:
-        return _Products(layer, given.zero, given.scale / math.prod(layer.kernel))
-    weight = layer.weight * _by_input(layer, given.scale)
-    rows = np.abs(weight.reshape(len(weight), -1))
-    worth = np.maximum(rows.max(1) / 127, 255 * rows.sum(1) / (SUM_LIMIT / 4))
-    worth = np.maximum(worth, np.abs(layer.bias) / (SUM_LIMIT / 4))
+        return _Products(layer, given.byte, given.scale / math.prod(layer.kernel))
+    weight, off = layer.weight * _by_input(layer, given.scale), given.byte - _by_input(layer, given.zero)
+    rows, bias = np.abs(weight).reshape(len(weight), -1), layer.bias + (weight * off).sum((1, 2, 3))
+    longest = np.maximum(255 * rows.sum(1), np.abs(bias)) / (LONGEST_SUM / 8)
+    worth = np.maximum(rows.max(1) / 127, longest)
     worth = np.where(worth > 0, worth, 1.0)
     whole = np.rint(weight / worth[:, None, None, None])
-    missed = whole * (given.zero - _by_input(layer, np.broadcast_to(true_zero, given.scale.shape)))
-    bias = np.rint(layer.bias / worth + missed.sum((1, 2, 3)))
-    return _Products(layer, given.zero, worth, whole.astype(np.int8), bias.astype(np.int32))
+    bias = np.rint(layer.bias / worth + (whole * off).sum((1, 2, 3)))
+    return _Products(layer, given.byte, worth, whole.astype(np.int8), bias.astype(np.int32))
 
 
 def _by_input(layer: Layer, values: NDArray[np.float64]) -> NDArray[np.float64]:
