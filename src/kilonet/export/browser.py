@@ -14,10 +14,9 @@ from kilonet.export.proof import MissingToolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Page, Playwright, Route
+    from playwright.sync_api import Browser, Page, Playwright, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
-FLAGS = ("--disable-gpu", "--disable-background-networking")
 
 
 def executable(playwright: Playwright) -> str:
@@ -36,6 +35,21 @@ def executable(playwright: Playwright) -> str:
     return found
 
 
+def started(playwright: Playwright) -> Browser:
+    """A browser without a window.
+
+    Raises:
+        MissingToolError: if there is none, or it does not start.
+    """
+    from playwright.sync_api import Error
+
+    path = executable(playwright)
+    try:
+        return playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-background-networking"])
+    except Error as error:
+        raise MissingToolError(f"{path} does not start: {error.message.splitlines()[0]}") from None
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Page]:
     """A page, opened from its file.
@@ -50,7 +64,7 @@ def opened(path: Path) -> Iterator[Page]:
         raise MissingToolError("no Playwright: pip install 'kilonet[html]'") from None
     wrong: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(playwright), args=[*FLAGS])
+        browser = started(playwright)
         tab = browser.new_context(offline=True).new_page()
         try:
             watch(tab, path.resolve().as_uri(), wrong)
@@ -76,4 +90,4 @@ def watch(tab: Page, address: str, wrong: list[str]) -> None:
 
     tab.route("**", only_itself)
     tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from string import Template
@@ -66,6 +67,11 @@ def logits(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         MissingToolError: if Playwright or Chromium is missing.
         KilonetError: if the page reports an error, breaks its own policy or asks for anything but itself.
     """
+    with ThreadPoolExecutor(1) as thread:  # Playwright won't work where an event loop runs, as in a notebook
+        return thread.submit(_computed, path, images).result()
+
+
+def _computed(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     each = max(1, _AT_ONCE // images[0].size)
     with opened(path) as tab:
         parts = [tab.evaluate(_COMPUTE, _base64(images[i : i + each].tobytes())) for i in range(0, len(images), each)]

@@ -8,6 +8,7 @@ function makeAnswer({ verdict, certainty, bars, seen, live }, { shape, classes }
   const longest = Math.max(...classes.map((name) => [...name].length));
   bars.style.setProperty("--names", `${Math.min(Math.max(longest, 1), 12) + 0.5}ch`);
   bars.classList.toggle("many", classes.length > 12);
+  verdict.closest("section").classList.toggle("worded", longest > 2);
   [seen.height, seen.width] = shape.slice(1);
   let timer = 0;
   let told = NOTHING;
@@ -49,7 +50,7 @@ function makeBar(list, name) {
   list.append(row);
   return (probability, best) => {
     row.classList.toggle("best", best);
-    fill.style.transform = `scaleX(${probability ?? 0})`;
+    fill.style.transform = `translateX(${100 * ((probability ?? 0) - 1)}%)`;
     number.textContent = probability === null ? "–" : percent(probability);
   };
 }
