@@ -190,7 +190,7 @@ def test_a_picture_is_read(how: str, tab: Page, mnist_5k: kn.ImageSet) -> None:
         tab.locator("#file").set_input_files({"name": "five.png", "mimeType": "image/png", "buffer": content})
     else:
         give(tab, how, content)
-    tab.wait_for_function("document.getElementById('verdict').textContent === '5'", timeout=5000)
+    tab.locator("#verdict", has_text="5").wait_for(timeout=5000)
     tab.keyboard.press("Control+z")
     assert verdict(tab) == "1"
     tab.keyboard.press("Control+z")
@@ -199,7 +199,7 @@ def test_a_picture_is_read(how: str, tab: Page, mnist_5k: kn.ImageSet) -> None:
 
 def test_a_stroke_puts_a_picture_away(tab: Page, mnist_5k: kn.ImageSet) -> None:
     give(tab, "drop", png(enlarged(mnist_5k.images[np.flatnonzero(mnist_5k.labels == 5)[3], 0])))
-    tab.wait_for_function("document.getElementById('verdict').textContent === '5'", timeout=5000)
+    tab.locator("#verdict", has_text="5").wait_for(timeout=5000)
     draw(tab, "7")
     assert verdict(tab) == "7"
 
@@ -216,7 +216,7 @@ def test_a_stroke_puts_a_picture_away(tab: Page, mnist_5k: kn.ImageSet) -> None:
 def test_a_blank_picture_is_no_digit(picture: NDArray[np.uint8], tab: Page) -> None:
     draw(tab, "1")
     give(tab, "drop", png(picture))
-    tab.wait_for_function("document.getElementById('verdict').textContent === 'Nothing drawn'", timeout=5000)
+    tab.locator("#verdict", has_text=NOTHING).wait_for(timeout=5000)
     assert set(tab.locator(".number").all_inner_texts()) == {"–"}
 
 
@@ -225,7 +225,7 @@ def test_what_is_no_picture_is_said_and_changes_nothing(content: bytes, tab: Pag
     draw(tab, "1")
     name = "<img src=x onerror=alert(1)>.png"
     give(tab, "drop", content, name)
-    tab.wait_for_function("document.getElementById('status').textContent !== ''", timeout=5000)
+    tab.locator("#status", has_text="not a picture").wait_for(timeout=5000)
     assert tab.locator("#status").inner_text() == f"“{name}” is not a picture that this browser can read."
     assert verdict(tab) == "1"
     draw(tab, "0")

@@ -17,10 +17,13 @@ function listenForPictures(button, chooser, { found, refused, hovered }) {
       refused(`${name} is not a picture that this browser can read.`);
       return;
     }
-    const whole = onPaper(bitmap, MOST_DOTS);
-    const pixels = whole.getContext("2d").getImageData(0, 0, whole.width, whole.height).data;
-    found(onPaper(bitmap, SHOWN_DOTS), pixels, whole.width, whole.height);
+    const whole = painted(bitmap, MOST_DOTS);
     bitmap.close();
+    const context = whole.getContext("2d");
+    const seen = context.getImageData(0, 0, whole.width, whole.height);
+    seen.data.set(onPaper(seen.data));
+    context.putImageData(seen, 0, 0);
+    found(painted(whole, SHOWN_DOTS), seen.data, whole.width, whole.height);
   }
 
   function takeFirst(files, otherwise) {
@@ -56,16 +59,14 @@ function listenForPictures(button, chooser, { found, refused, hovered }) {
   });
 }
 
-/** A bitmap on white paper; one of more than so many dots is made smaller. */
-function onPaper(bitmap, most) {
-  const scale = Math.min(1, Math.sqrt(most / (bitmap.width * bitmap.height)));
+/** A picture on a canvas; one of more than so many dots is made smaller. */
+function painted(picture, most) {
+  const scale = Math.min(1, Math.sqrt(most / (picture.width * picture.height)));
   const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.floor(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.floor(bitmap.height * scale));
+  canvas.width = Math.max(1, Math.floor(picture.width * scale));
+  canvas.height = Math.max(1, Math.floor(picture.height * scale));
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   return canvas;
 }
