@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from export.nets import images_for, logits_of, random_model
 from numpy.typing import NDArray
 
 import kilonet as kn
+from export.nets import images_for, logits_of, random_model
 from kilonet.export import forward
 from kilonet.export.integers import scores
 from kilonet.export.layers import Layer, Net, plain_net

@@ -35,6 +35,18 @@ def executable(playwright: Playwright) -> str:
     return found
 
 
+def tool() -> str:
+    """The browser to use, with its version."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = started(playwright)
+        try:
+            return f"Chromium {browser.version}"
+        finally:
+            browser.close()
+
+
 def started(playwright: Playwright) -> Browser:
     """A browser without a window.
 
@@ -45,7 +57,9 @@ def started(playwright: Playwright) -> Browser:
 
     path = executable(playwright)
     try:
-        return playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-background-networking"])
+        return playwright.chromium.launch(
+            executable_path=path, args=["--disable-gpu", "--disable-background-networking"]
+        )
     except Error as error:
         raise MissingToolError(f"{path} does not start: {error.message.splitlines()[0]}") from None
 

@@ -14,7 +14,7 @@ from kilonet.export import forward, integers
 from kilonet.export.c_layers import Written, in_floats, in_integers
 from kilonet.export.c_prepare import Preparer, preparer
 from kilonet.export.c_text import array, comment, identifier, number, part, string
-from kilonet.export.compiled import compiler, run
+from kilonet.export.compiled import compiler, run, version
 from kilonet.export.quantise import QuantisedNet
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ def logits(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         ModelError: if the C doesn't compile, or fails.
     """
     return run(path, images, compiler())
+
+
+def tool() -> str:
+    """What `logits` compiles with, with its version."""
+    return version(compiler())
 
 
 def _plain(net: Net | QuantisedNet) -> Net:

@@ -17,6 +17,7 @@ import numpy as np
 from kilonet.errors import ModelError
 from kilonet.export.c_text import part
 from kilonet.export.proof import MissingToolError
+from kilonet.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,12 @@ def compiler() -> list[str]:
         if shutil.which(command[0]):
             return command
     raise MissingToolError(f"no C compiler: looked for {named[0] if named else 'cc, gcc and clang'}", "install gcc")
+
+
+def version(command: Sequence[str]) -> str:
+    """A compiler's name and version, as it tells them."""
+    told = _output([*command, "--version"], b"").decode(errors="replace")
+    return printable((told.splitlines() or list(command))[0])
 
 
 def run(

@@ -33,9 +33,9 @@ _BATCH = 999
 def write(model: Classifier, path: Path) -> None:
     """Write a model as an ONNX file, which the ONNX checker has passed.
 
-    The input is `images`, uint8, (n, C, H, W), 0 to 255; the output `logits`, float32, (n, K). The metadata has `classes`, a
-    JSON list of names; `preparation`, a JSON object that says how a picture is made into an image (`kilonet.preprocess`);
-    `model`; and `kilonet`, the version.
+    The input is `images`, uint8, (n, C, H, W), 0 to 255; the output `logits`, float32, (n, K). The metadata has `classes`,
+    a JSON list of names; `preparation`, a JSON object that says how a picture is made into an image
+    (`kilonet.preprocess`); `model`; and `kilonet`, the version.
 
     Args:
         model: any that PyTorch can export, on the CPU.
@@ -103,10 +103,8 @@ def _exported(model: Classifier) -> Any:
             )
     except Exception as error:
         reason = files.printable((str(error).splitlines() or [type(error).__name__])[0])[:200]
-        raise ModelError(f"{model.name} can't be exported to onnx: {reason}", "PyTorch's exporter has to know it") from None
-    if program is None:
-        raise ModelError(f"{model.name} can't be exported to onnx", "PyTorch's exporter has to know it")
-    return program.model_proto
+        raise ModelError(f"PyTorch can't export {model.name} to onnx: {reason}", "--debug tells more") from error
+    return program.model_proto if program is not None else None
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Agreement:
 
     @property
     def lost(self) -> float:
-        """The share of the images that the export gets wrong beyond what the model does; negative if it is the better."""
+        """The share of the images that the export gets wrong beyond what the model does; negative where it is better."""
         return (self.model - self.export) / self.n
 
     def document(self) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def export(
 ) -> Export:
     """Write a trained model in another form, run what was written on all the test images, and keep it if it agrees.
 
-    In floats every image must get the class that the trained model gives it, and logits within 1e-4; in integers at most
-    0.1 point of the validation images may be lost.
+    In floats every image must get the class that the trained model gives it, and logits within 1e-4; in integers at
+    most 0.1 point of the validation images may be lost.
 
     Args:
         run: with the model.
@@ -159,14 +159,16 @@ def _parts(run: Run, model: Classifier, source: str | None) -> dict[str, ImageSe
     if source is not None:
         return aligned(sources.load(source), model.classes).split().parts()
     if not run.is_directory():
-        raise RunError("these weights lie in no run directory, so their training images are unknown", "give --data SOURCE")
+        raise RunError(
+            "these weights lie in no run directory, so their training images are unknown", "give --data SOURCE"
+        )
     found = {name: run.part(name) for name in ("train", "val")}
     return {name: part for name, part in found.items() if part is not None}
 
 
 def _write(model: Classifier, to: Kind, path: Path, images: Images, *, int8: bool) -> dict[str, Any]:
     """Write an export; and say what it takes."""
-    facts: dict[str, Any] = {"multiply_adds": None}
+    facts: dict[str, Any] = {}
     if to == "onnx":
         onnx.write(model, path)
     elif to == "html":
@@ -207,8 +209,8 @@ def _proved(model: Classifier, to: Kind, path: Path, images: Images, *, int8: bo
         return {"proved": True, "by": FORMATS[to].tool(), "tolerance": TOLERANCE, **found.document()}
     if validated.lost > MOST_LOST:
         raise RunError(
-            f"{path.name} is not kept: in integers {100 * validated.lost:.2f} points of {validated.n:,} {validated.what} "
-            f"are lost, more than {100 * MOST_LOST:.1f}",
+            f"{path.name} is not kept: in integers it loses {100 * validated.lost:.2f} points on {validated.n:,} "
+            f"{validated.what}, more than {100 * MOST_LOST:.1f}",
             "export it in floats: leave out --int8",
         )
     return {
@@ -231,9 +233,9 @@ def _disagrees(path: Path, found: Agreement) -> RunError:
     more = len(found.differing) - 8
     named = f"; other classes for rows {rows}{f' and {more:,} more' if more > 0 else ''}" if rows else ""
     return RunError(
-        f"{path.name} is not kept, for it disagrees with the model on {found.what}: the same class for {found.same_class:,} "
-        f"of {found.n:,}, logits up to {found.greatest_difference:.2g} apart{named}",
-        "please report this with the run's weights; --to onnx, html and c are independent of each other",
+        f"{path.name} is not kept, for it disagrees with the model on {found.what}: the same class for "
+        f"{found.same_class:,} of {found.n:,}, logits up to {found.greatest_difference:.2g} apart{named}",
+        "please report this with the run's weights",
     )
 
 
@@ -241,7 +243,9 @@ def _unproved(why: str) -> dict[str, Any]:
     return {"proved": False, "why": why}
 
 
-def _described(run: Run, model: Classifier, folder: Path, proof: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+def _described(
+    run: Run, model: Classifier, folder: Path, proof: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
     """All that a proof file says."""
     weights = run.weights or run.path / weight_file(run.config)
     return {
