@@ -59,11 +59,10 @@ def _tell(made: Export) -> None:
         display.line(f"unproved  {proof['why']}")
         return
     n, same = proof["n"], proof["same_class"]
-    display.line(
-        f"proof     {proof['images']}: the same class for {same:,} of {n:,}, logits within "
-        f"{proof['greatest_logit_difference']:.1g}, {proof['by']}"
-    )
-    if "validation" in proof:
+    display.line(f"proof     {proof['images']}: the same class for {same:,} of {n:,}, {proof['by']}")
+    if "validation" not in proof:
+        display.line(f"          logits within {proof['greatest_logit_difference']:.1g} of the model's")
+    else:
         val = proof["validation"]
         right, before = val["correct"]["export"], val["correct"]["model"]
         display.line(f"          {val['n']:,} {val['images']}: {right:,} right, {before:,} by the model")

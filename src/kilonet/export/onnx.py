@@ -33,8 +33,8 @@ _BATCH = 999
 def write(model: Classifier, path: Path) -> None:
     """Write a model as an ONNX file, which the ONNX checker has passed.
 
-    The input is `images`, uint8, (n, C, H, W), 0 to 255; the output `logits`, float32, (n, K). The metadata has `classes`,
-    a JSON list of names; `preparation`, a JSON object that says how a picture is made into an image
+    The input is `images`, uint8, (n, C, H, W), 0 to 255; the output `logits`, float32, (n, K). The metadata has
+    `classes`, a JSON list of names; `preparation`, a JSON object that says how a picture is made into an image
     (`kilonet.preprocess`); `model`; and `kilonet`, the version.
 
     Args:
@@ -101,10 +101,10 @@ def _exported(model: Classifier) -> Any:
                 opset_version=OPSET,
                 verbose=False,
             )
+            return program.model_proto  # type: ignore[union-attr]
     except Exception as error:
         reason = files.printable((str(error).splitlines() or [type(error).__name__])[0])[:200]
         raise ModelError(f"PyTorch can't export {model.name} to onnx: {reason}", "--debug tells more") from error
-    return program.model_proto if program is not None else None
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Agreement:
 
     @property
     def lost(self) -> float:
-        """The share of the images that the export gets wrong beyond what the model does; negative where it is better."""
+        """The share of the images that the export gets wrong beyond the model's own; negative where it is better."""
         return (self.model - self.export) / self.n
 
     def document(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Agreement:
             "images_sha256": self.sha256,
             "n": self.n,
             "same_class": self.same_class,
-            "greatest_logit_difference": self.greatest_difference,
+            "greatest_logit_difference": self.greatest_difference if np.isfinite(self.greatest_difference) else None,
             "differing_rows": self.differing[:100].tolist(),
             "correct": {"model": self.model, "export": self.export},
             "accuracy": {"model": self.model / self.n, "export": self.export / self.n},
