@@ -98,7 +98,7 @@ def _to_array(image: Image.Image) -> NDArray[np.uint8]:
         coloured = _on(ground, part) if ground else part.convert("RGB")
         red, green, blue = (channel.tobytes() for channel in coloured.split())
         grey = grey and red == green == blue
-        pixels[rows] = coloured
+        pixels[rows] = np.asarray(coloured)
     return np.ascontiguousarray(pixels[..., 0]) if grey else pixels
 
 
@@ -138,6 +138,6 @@ def _of_values(image: Image.Image) -> NDArray[np.uint8]:
         most = max(most, float(values.max(initial=0)))
     found = np.empty((image.height, image.width), np.uint8)
     for rows, part in _bands(image):
-        values = np.array(part, np.float32) / (257 if most > 255 else 1)
-        found[rows] = np.clip(np.rint(values), 0, 255)
+        whole = np.rint(np.array(part, np.float32) / (257 if most > 255 else 1))
+        found[rows] = np.clip(whole, 0, 255)
     return found

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kilonet.serve.decoding import Decoders
     from kilonet.serve.packed import Packed
 
 PREDICT = "/v1/predict"
@@ -59,18 +60,23 @@ class Model(BaseModel):
 
 
 def application(
-    model: Packed, probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]], host: str, limits: Limits
+    model: Packed,
+    probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    decoders: Decoders,
+    host: str,
+    limits: Limits,
 ) -> Shell:
     """The ASGI application that serves a model.
 
     Args:
         model: what is served.
         probabilities: of images, uint8, (N, C, H, W), those of every class, float64, (N, K).
+        decoders: make pictures into images.
         host: the address that is listened on, for the check of Host headers.
         limits: what requests may cost.
     """
     writer, metrics = Writer(model.classes), Metrics()
-    predict = Predict(model, Batcher(probabilities, writer), writer, metrics, limits)
+    predict = Predict(model, Batcher(probabilities, writer), writer, decoders, metrics, limits)
     app = FastAPI(
         title=f"Kilonet: {model.name}", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )

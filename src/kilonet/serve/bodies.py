@@ -1,17 +1,12 @@
-"""How a request's body becomes images."""
+"""How arrays and raw bytes in a request's body become images."""
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from kilonet import pictures
-from kilonet.errors import DataError
 from kilonet.serve.limits import Limits, RefusedError
 
 if TYPE_CHECKING:
@@ -27,8 +22,6 @@ PICTURES = (
 """What `kilonet.pictures` reads, by the names of the web; what a picture is, it says itself."""
 _IN_ARRAYS = b"0123456789[], \t\r\n.eE+-"
 _AROUND_ARRAYS = (b"", b'{"images":}'.translate(None, _IN_ARRAYS))
-_SCANS = 16
-"""Scans of a progressive JPEG that the limit on pixels allows at its full size: each goes over the whole picture."""
 
 
 def raw_images(body: bytes, shape: tuple[int, int, int], limits: Limits) -> NDArray[np.uint8]:
@@ -140,40 +133,3 @@ def check_number(n: int, limits: Limits) -> None:
     """
     if n > limits.images:
         raise RefusedError(413, f"{n:,} images: a request may have {limits.images:,}", "send several requests")
-
-
-def pixels(content: bytes, name: str, limits: Limits) -> int:
-    """How many pixels a picture says it has, a progressive JPEG's many scans counted.
-
-    Raises:
-        RefusedError: with 422 if it is no picture, 413 if it is too large.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=pictures.FORMATS) as image:
-                width, height, kind = image.width, image.height, image.format
-    except Exception:
-        known = ", ".join(pictures.FORMATS)
-        raise RefusedError(422, f"{name} is no picture that can be read: damaged, or none of {known}") from None
-    found = width * height
-    if kind in ("JPEG", "MPO"):
-        found *= max(1, -(-content.count(b"\xff\xda") // _SCANS))
-    if found > limits.pixels:
-        raise RefusedError(
-            413, f"{name} has {width} x {height} pixels: a request may have {limits.pixels:,}", "make it smaller first"
-        )
-    return found
-
-
-def picture(content: bytes, name: str) -> NDArray[np.uint8]:
-    """A picture file's pixels.
-
-    Raises:
-        RefusedError: with 422 if it can't be read.
-    """
-    try:
-        found: NDArray[np.uint8] = pictures.decode(content, name)
-    except DataError as error:
-        raise RefusedError(422, error.message, error.hint) from None
-    return found

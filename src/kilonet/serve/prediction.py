@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
-from kilonet.preprocess import prepare
 from kilonet.serve import answers, bodies
 from kilonet.serve.limits import SMALL, GoneError, Limits, RefusedError, Share, declared_length, read_body
 from kilonet.serve.multipart import parts
@@ -22,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kilonet.serve.batching import Batcher
+    from kilonet.serve.decoding import Decoders
     from kilonet.serve.metrics import Metrics
     from kilonet.serve.packed import Packed
 
@@ -29,10 +26,6 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Images = NDArray[np.uint8]
-
-QUICK = 250_000
-"""Pixels of a request's pictures that are worked on without asking for a share of what may be worked on at a time."""
-DECODERS = 2
 
 
 class Predict:
@@ -42,19 +35,25 @@ class Predict:
         model: what images have to be.
         batcher: computes.
         writer: how an answer is written, of which the batcher has made rows.
+        decoders: make pictures into images.
         metrics: counts images.
         limits: what a request may cost.
     """
 
     def __init__(
-        self, model: Packed, batcher: Batcher, writer: answers.Writer, metrics: Metrics, limits: Limits
+        self,
+        model: Packed,
+        batcher: Batcher,
+        writer: answers.Writer,
+        decoders: Decoders,
+        metrics: Metrics,
+        limits: Limits,
     ) -> None:
         self._model, self._batcher, self._writer = model, batcher, writer
         self._metrics, self._limits = metrics, limits
         self._bodies = Share(limits.bodies, limits.seconds)
         self._answers = Share(limits.bodies // 2, limits.seconds)
-        self._pixels = Share(limits.pixels, limits.seconds)
-        self._decoders = ThreadPoolExecutor(DECODERS, "decode")
+        self._decoders = decoders
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or say why not; where the client has left nobody is told."""
@@ -107,36 +106,7 @@ class Predict:
             bodies.check_number(len(files), self._limits)
         if not files or not any(len(file) for file in files):
             raise RefusedError(422, "no picture", "send the bytes of a picture file, or several in multipart/form-data")
-        loop = asyncio.get_running_loop()
-        run = partial(loop.run_in_executor, self._decoders)
-        total = await run(_pixels, files, self._limits) if len(files) > 1 else _pixels(files, self._limits)
-        if total <= QUICK:
-            return await run(_prepared, files, self._model)
-        async with self._pixels.of(total):
-            return await run(_prepared, files, self._model)
-
-
-def _pixels(files: Sequence[bytes | memoryview], limits: Limits) -> int:
-    total = 0
-    for number, file in enumerate(files, 1):
-        total += bodies.pixels(bytes(file), _named(number, len(files)), limits)
-        if total > limits.pixels:
-            raise RefusedError(413, f"the pictures have more than {limits.pixels:,} pixels", "send several requests")
-    return total
-
-
-def _prepared(files: Sequence[bytes | memoryview], model: Packed) -> tuple[Images, list[bool]]:
-    found = []
-    for number, file in enumerate(files, 1):
-        picture = bodies.picture(bytes(file), _named(number, len(files)))
-        found.append(prepare(picture, model.shape, model.preparation))
-    images = [image for image in found if image is not None]
-    stacked = np.stack(images) if images else np.empty((0, *model.shape), np.uint8)
-    return stacked, [image is not None for image in found]
-
-
-def _named(number: int, of: int) -> str:
-    return "the picture" if of == 1 else f"picture {number} of {of}"
+        return await self._decoders.images(files)
 
 
 def _headers(scope: Message) -> dict[bytes, bytes]:

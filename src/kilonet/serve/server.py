@@ -12,7 +12,7 @@ import uvicorn
 
 from kilonet.errors import ConfigError
 from kilonet.serve.app import application
-from kilonet.serve.limits import Limits
+from kilonet.serve.decoding import Decoders
 from kilonet.serve.protocol import Connection
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kilonet.serve.limits import Limits
     from kilonet.serve.packed import Packed
 
 FINISH = 30
@@ -74,13 +75,14 @@ def run(
         limits: what requests may cost.
         ready: called once requests are answered.
     """
-    app = application(model, probabilities, host, limits)
+    decoders = Decoders(model, limits)
+    app = application(model, probabilities, decoders, host, limits)
     config = uvicorn.Config(
         app, http=type("Bounded", (Connection,), {"limits": limits}), ws="none", lifespan="off", log_config=None,
         access_log=False, log_level="error", server_header=False, date_header=False, proxy_headers=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=FINISH, backlog=1024,
     )  # fmt: skip
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner, decoders.running():
         runner.run(_Server(config, ready).serve([listening]))
 
 
