@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,11 +23,9 @@ from kilonet.export import html
 from kilonet.models import adopt
 from kilonet.predict import Predictor
 from kilonet.preprocess import prepare
-from serve.conftest import serving
+from serve.conftest import children, serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from kilonet.models import Classifier
@@ -273,8 +272,8 @@ def test_a_model_of_ones_own_is_computed_by_pytorch(tmp_path: Path) -> None:
 
 
 def test_pytorch_is_not_in_the_serving_process(served: Served) -> None:
-    with open(f"/proc/{served.process.pid}/maps") as maps:
-        assert "libtorch" not in maps.read()
+    for pid in (served.process.pid, *children(served.process.pid)):
+        assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_a_taken_port_is_one_clear_line(served: Served) -> None:

@@ -114,7 +114,7 @@ def _check_json(body: bytes, limits: Limits) -> None:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        return json.loads(body.decode(), parse_constant=_no_constant)
     except RecursionError:
         raise RefusedError(400, "the JSON is nested too deeply") from None
     except ValueError as error:

@@ -108,8 +108,13 @@ class Connection(HttpToolsProtocol):
         self.refuse(400, "this is no HTTP request", None)
 
     def refuse(self, status: int, error: str, hint: str | None) -> None:
-        """Answer what is no request, unless an answer is being given, and close."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Answer what is no request or no body, unless an answer is being given or due to an earlier one, and close."""
+        cycle = self.cycle
+        coming = cycle is not None and cycle.more_body and not cycle.response_started and not self.pipeline
+        if coming:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or cycle.response_complete or coming:
             body = problem(error, hint)
             lines = (
                 b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close",

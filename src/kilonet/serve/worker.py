@@ -127,6 +127,7 @@ def main(arguments: Sequence[str]) -> None:
     channels, height, width, pixels, lock = (int(arguments[i]) for i in (0, 1, 2, 4, 5))
     preparation = cast("Preparation", arguments[3])
     stream = socket.socket(fileno=os.dup(0))
+    Image.MAX_IMAGE_PIXELS = None  # the limit is another, and has words of its own
     try:
         while True:
             (n,) = struct.unpack("<I", _take(stream, 4))
