@@ -35,7 +35,9 @@ def make(seed: int) -> bytes:
         headers[1] = "transfer-encoding: chunked"
         body = b"%x\r\n" % len(body) + body + b"\r\n" + rng.choice([b"0\r\n\r\n", b"", b"-1\r\n", b"0\r\na: b\r\n\r\n"])
     if rng.random() < 0.05:
-        headers.append(rng.choice(["content-encoding: gzip", "expect: 100-continue", "upgrade: websocket", "range: bytes=0-"]))
+        headers.append(
+            rng.choice(["content-encoding: gzip", "expect: 100-continue", "upgrade: websocket", "range: bytes=0-"])
+        )
     method = rng.choice(["POST"] * 20 + ["GET", "PUT", "PATCH", "TRACE", "HEAD", "QUERY"])
     whole = request("/v1/predict" + query, *headers, body=body, method=method)
     return bent(rng, whole, 200) if rng.random() < 0.1 else whole
@@ -56,7 +58,9 @@ def bent(rng: random.Random, content: bytes, first: int | None = None) -> bytes:
         return content[:at] + content[at : at + some] * rng.choice([2, 100]) + content[at + some :]
     if what == 3:
         return content[:at]
-    return content[:at] + rng.choice([b"\x00", b"\xff" * 4, b"\r\n", b"9" * 30, b"[", b"\x7f\xff\xff\xff"]) + content[at:]
+    return (
+        content[:at] + rng.choice([b"\x00", b"\xff" * 4, b"\r\n", b"9" * 30, b"[", b"\x7f\xff\xff\xff"]) + content[at:]
+    )
 
 
 def _raw(rng: random.Random) -> tuple[str, bytes]:
@@ -79,7 +83,9 @@ def _picture(rng: random.Random) -> tuple[str, bytes]:
     size = rng.choice([(1, 1), (28, 28), (90, 70), (1, 3000), (400, 300)])
     mode = rng.choice(["L", "RGB", "1", "P", "RGBA", "LA", "I;16", "CMYK"])
     channels = {"RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 4}.get(mode)
-    pixels = np.random.default_rng(rng.randrange(10**6)).integers(0, 256, size[::-1] + ((channels,) if channels else ()))
+    pixels = np.random.default_rng(rng.randrange(10**6)).integers(
+        0, 256, size[::-1] + ((channels,) if channels else ())
+    )
     wide = mode == "I;16"
     image = Image.fromarray((pixels * (257 if wide else 1)).astype(np.uint16 if wide else np.uint8))
     if mode in ("1", "P"):

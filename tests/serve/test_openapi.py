@@ -5,12 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from schemathesis.config import SchemathesisConfig
-
-from serve.test_api import drawing
 
 if TYPE_CHECKING:
     from serve.conftest import Served
