@@ -71,13 +71,13 @@ def _predict(model: Packed, limits: Limits) -> Schema:
         "requestBody": {
             "required": True,
             "content": {
-                bodies.FORM: {"schema": _form(limits)},
+                bodies.FORM: {"schema": _form(), "encoding": {"file": {"contentType": ", ".join(LISTED)}}},
                 **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in LISTED},
-                bodies.JSON: {"schema": _arrays(model, limits)},
+                bodies.JSON: {"schema": _arrays(model)},
                 bodies.RAW: {
                     "schema": {
-                        "type": "string", "format": "binary", "minLength": size, "maxLength": size * limits.images,
-                        "description": f"{size:,} bytes an image, one after another: channels, rows, columns.",
+                        "type": "string", "format": "binary", "minLength": size, "maxLength": size,
+                        "description": f"{size:,} bytes: channels, rows, columns; for many images as much for each.",
                     }
                 },
             },
@@ -101,22 +101,23 @@ def _predict(model: Packed, limits: Limits) -> Schema:
     }  # fmt: skip
 
 
-def _form(limits: Limits) -> Schema:
+def _form() -> Schema:
     picture = {"type": "string", "format": "binary", "contentMediaType": "image/png"}
     return {
         "type": "object",
         "required": ["file"],
-        "properties": {"file": {"type": "array", "items": picture, "minItems": 1, "maxItems": limits.images}},
+        "additionalProperties": False,
+        "properties": {"file": {"type": "array", "items": picture, "minItems": 1}},
         "description": "A picture file in each part, whatever the parts' names.",
     }
 
 
-def _arrays(model: Packed, limits: Limits) -> Schema:
+def _arrays(model: Packed) -> Schema:
     """One image or many, nested; for grey ones the axis of the channel may be left out."""
     channels, height, width = model.shape
     map_ = _of(height, _of(width, {"type": "integer", "minimum": 0, "maximum": 255}))
     images = [_of(channels, map_)] if channels > 1 else [map_, _of(1, map_)]
-    many = [{"type": "array", "items": image, "minItems": 1, "maxItems": limits.images} for image in images]
+    many = [{"type": "array", "items": image, "minItems": 1} for image in images]
     arrays = [images[0], *many]
     whole = {
         "type": "object",
