@@ -7,7 +7,7 @@ these do, float64 elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -42,6 +42,7 @@ THIN, THICK = 0.84, 0.91
 SPREAD, TIMES = 0.1, 8
 """What a pixel gets from each neighbour, or loses to it, at a time; and how often at most."""
 _TIE = 1e-6
+_BAND = 1 << 18
 
 
 def prepare(
@@ -87,14 +88,24 @@ def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Luma, uint8, (H, W), by ITU-R BT.601 in 16-bit fractions."""
     if picture.ndim == 2:
         return picture
-    red, green, blue = (picture[..., channel].astype(np.uint32) for channel in range(3))
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
+    found = np.empty(picture.shape[:2], np.uint8)
+    for part in _bands(picture.shape[0], picture.shape[1]):
+        red, green, blue = (picture[part, :, channel].astype(np.uint32) for channel in range(3))
+        found[part] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return found
+
+
+def _bands(length: int, each: int) -> list[slice]:
+    """Slices that cover a length, each of some hundred thousand values: what is made of a part stays small."""
+    step = max(1, _BAND // each)
+    return [slice(start, start + step) for start in range(0, length, step)]
 
 
 def resized(values: NDArray[np.generic], height: int, width: int) -> NDArray[np.float64]:
     """Values, (H, W), at another size: means over areas where that is smaller, lines between centres where larger."""
     rows, columns = _weights(values.shape[0], height), _weights(values.shape[1], width)
-    return np.asarray(rows @ values.astype(np.float64) @ columns.T)
+    parts = [rows @ values[:, part].astype(np.float64) for part in _bands(values.shape[1], values.shape[0])]
+    return np.asarray(np.concatenate(parts, axis=1) @ columns.T)
 
 
 def _weights(given: int, wanted: int) -> NDArray[np.float64]:
@@ -178,8 +189,8 @@ class _Grid:
         size = min(-(-size // most), window.height, window.width)
         rows, columns = window.height // size, window.width // size
         part = picture[window.top : window.top + rows * size, window.left : window.left + columns * size]
-        sums = part.reshape(rows, size, columns * size).sum(axis=1, dtype=np.int64)
-        sums = sums.reshape(rows, columns, size).sum(axis=2)
+        sums = _added(part.reshape(rows, size, columns * size).transpose(1, 0, 2))
+        sums = _added(sums.reshape(rows, columns, size).transpose(2, 0, 1))
         return cls(window, size, ((2 * sums + size * size) // (2 * size * size)).astype(np.float64))
 
     def window_around(self, mask: NDArray[np.bool_]) -> _Window:
@@ -215,9 +226,9 @@ class _Paper:
         terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
         values = grid.values[::2, ::2].ravel()
         ridge = np.diag([0.0, 1, 1, 1, 1, 1]) * (len(values) / 1000)
-        away, fitted = values - np.median(values), np.zeros(6)
+        away, fitted = values - _median(values), np.zeros(6)
         for _ in range(ROUNDS):
-            far = np.maximum(4.0, 2 * np.median(np.abs(away)))
+            far = np.maximum(4.0, 2 * _median(np.abs(away)))
             weighted = terms / (1 + (away / far) ** 2)[:, None]
             fitted = np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ values)
             away = values - terms @ fitted
@@ -228,6 +239,22 @@ class _Paper:
         x, y = _coordinates(grid, self.picture)
         a, b, c, d, e, f = self.terms
         return np.asarray((a + b * x + d * x * x) + (c * y + f * y * y) + e * (x * y))
+
+
+def _added(parts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The sum over the first axis, int64: several times as fast as NumPy's own over bytes."""
+    total: NDArray[np.int64] = parts[0].astype(np.int64)
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """The median, as NumPy's own has it but for what that takes to be asked."""
+    flat = values.ravel()
+    middle = (len(flat) - 1) // 2, len(flat) // 2
+    low, high = np.partition(flat, middle)[list(middle)]
+    return float((low + high) / 2)
 
 
 def _coordinates(grid: _Grid, picture: _Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -245,7 +272,7 @@ def _find(away: NDArray[np.float64]) -> tuple[float, NDArray[np.bool_], float] |
     of it. Of that, connected cells with some weight are taken: no dirt, and nothing that runs along the picture's edge,
     such as a table under the paper, if there is anything else or if it is but a bar.
     """
-    noise = 1.4826 * float(np.median(np.abs(away)))
+    noise = 1.4826 * _median(np.abs(away))
     least = max(FAINTEST, 4 * noise)
     bright, dark = away[away > least].sum(), -away[away < -least].sum()
     if max(bright, dark) == 0:
