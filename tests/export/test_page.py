@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,13 @@ from PIL import Image
 
 import kilonet as kn
 from export.browsing import all_shown, draw, give, launched, png, settle, shown, touch, verdict, visited
+from export.drawings import drawing
 from export.strokes import DIGITS
 from kilonet.errors import KilonetError
 from kilonet.export import html
+from kilonet.images import Preparation
+from kilonet.pictures import decode
+from kilonet.preprocess import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -308,3 +313,40 @@ def test_the_layers_are_drawn(tab: Page, model: Classifier) -> None:
     draw(tab, "3")
     tab.wait_for_timeout(400)
     assert min(layer.max() for layer in all_shown(tab, "#layers canvas")) > 200
+
+
+SHAPES: list[tuple[tuple[int, int, int], Preparation]] = [
+    *[((1, 28, 28), "digit")] * 6, ((1, 28, 28), "resize"), ((3, 32, 20), "resize"), ((1, 20, 45), "digit"), ((1, 8, 8), "resize"),
+]  # fmt: skip
+
+
+def test_pictures_are_prepared_as_in_python(browser: Browser, tmp_path: Path) -> None:
+    blank = 0
+    for shape, preparation in dict.fromkeys(SHAPES):
+        seeds = [seed for seed in range(1000) if SHAPES[seed % len(SHAPES)] == (shape, preparation)]
+        images = np.zeros((4, *shape), np.uint8)
+        model = kn.build("linear", kn.from_arrays(images, np.array([0, 1, 0, 1])), seed=0)
+        model.preparation = preparation
+        (tmp_path / "page.html").write_text(html.page(model), encoding="utf-8")
+        with visited(browser, tmp_path / "page.html") as tab:
+            for seed in seeds:
+                picture = drawing(seed)
+                opaque = decode(png(picture), "drawing") if picture.shape[2:] == (4,) else picture
+                wanted, found = prepare(opaque, shape, preparation), prepared(tab, picture)
+                assert (found is None) == (wanted is None), seed
+                blank += wanted is None
+                if wanted is not None:
+                    assert np.abs(np.array(found) - wanted.ravel().astype(int)).max() <= 1, seed
+    assert 50 < blank < 200
+
+
+def prepared(tab: Page, picture: NDArray[np.uint8]) -> list[int] | None:
+    """What the page makes of a picture."""
+    found: list[int] | None = tab.evaluate(
+        """([text, width, height]) => {
+            const found = kilonet.prepare(Uint8Array.from(atob(text), c => c.charCodeAt(0)), width, height);
+            return found && [...found];
+        }""",
+        [base64.b64encode(picture.tobytes()).decode(), picture.shape[1], picture.shape[0]],
+    )
+    return found

@@ -108,6 +108,8 @@ function makePad(canvas, rows, columns, { changed, moved, said }) {
     });
   }
 
+  // A stroke is no gesture: no zoom by a second tap, no fling that would swallow the next one.
+  canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 
   const held = new Set();
