@@ -45,7 +45,9 @@ def started(playwright: Playwright) -> Browser:
 
     path = executable(playwright)
     try:
-        return playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-background-networking"])
+        return playwright.chromium.launch(
+            executable_path=path, args=["--disable-gpu", "--disable-background-networking"]
+        )
     except Error as error:
         raise MissingToolError(f"{path} does not start: {error.message.splitlines()[0]}") from None
 
