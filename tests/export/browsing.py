@@ -48,6 +48,7 @@ def visited(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     tab = context.new_page()
     watch(tab, path.as_uri(), wrong)
     tab.goto(path.as_uri())
+    settle(tab)  # what is done to a page before it is painted is lost
     yield tab
     context.close()
     assert wrong == []
