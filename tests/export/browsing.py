@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844}, "device_scale_factor": 3, "has_touch": True, "is_mobile": True,
+}  # fmt: skip
+
+
 def launched() -> Iterator[Browser]:
     """Chromium, or the test is skipped."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -43,6 +48,7 @@ def visited(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     tab = context.new_page()
     watch(tab, path.as_uri(), wrong)
     tab.goto(path.as_uri())
+    settle(tab)  # what is done to a page before it is painted is lost
     yield tab
     context.close()
     assert wrong == []
@@ -53,9 +59,12 @@ def settle(tab: Page) -> None:
     tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def verdict(tab: Page) -> str:
+def answered(tab: Page, wanted: str) -> None:
+    """Wait for an answer; any other fails."""
+    from playwright.sync_api import expect
+
     settle(tab)
-    return tab.locator("#verdict").inner_text()
+    expect(tab.locator("#verdict")).to_have_text(wanted)
 
 
 def on_pad(tab: Page, stroke: Stroke) -> list[tuple[float, float]]:

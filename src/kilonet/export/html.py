@@ -29,7 +29,7 @@ _AT_ONCE = 4_000_000
 
 
 def page(model: Classifier) -> str:
-    """The page of a model: its weights, the code that computes it, and everything to look at; equal models give equal bytes.
+    """The page of a model: its weights, the code that computes it, and views of it; equal models give equal bytes.
 
     It loads nothing and runs nothing but its own script, as its content-security policy says.
 
@@ -101,7 +101,7 @@ def _weights(net: Net) -> bytes:
 
 
 def _json(net: Net) -> str:
-    """The net but for its weights, as JSON that can stand in a script element: plain ASCII, and no tag can begin in it."""
+    """The net but for its weights, as JSON for a script element: plain ASCII, and no tag can begin in it."""
     described = {
         "name": net.name,
         "shape": net.shape,

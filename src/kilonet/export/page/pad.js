@@ -57,6 +57,7 @@ function makePad(canvas, rows, columns, { changed, moved, said }) {
   /** Put a picture on the pad. */
   function place(picture) {
     end();
+    pen = null;
     history.push({ picture });
     changed();
   }
@@ -108,6 +109,8 @@ function makePad(canvas, rows, columns, { changed, moved, said }) {
     });
   }
 
+  // A stroke is no gesture: no zoom by a second tap, no fling that would swallow the next one.
+  canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 
   const held = new Set();
@@ -190,11 +193,11 @@ function paintPicture(context, drawn, rows, columns) {
   context.drawImage(drawn, (columns - width) / 2, (rows - height) / 2, width, height);
 }
 
-/** The pen that keys move: a ring, filled while it is down. */
+/** The pen that keys move: a ring as wide as its stroke, filled while it is down. */
 function paintPen(context, { x, y }, thickness, down, { accent }) {
   context.beginPath();
-  context.arc(x, y, Math.max(thickness, 1), 0, 2 * Math.PI);
-  context.lineWidth = thickness / 5;
+  context.arc(x, y, thickness / 2, 0, 2 * Math.PI);
+  context.lineWidth = thickness / 6;
   context.strokeStyle = context.fillStyle = accent;
   if (down) context.fill();
   context.stroke();

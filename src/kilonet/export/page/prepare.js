@@ -19,11 +19,11 @@ function prepare(pixels, width, height, [channels, rows, columns], preparation) 
   const depth = pixels.length / (width * height);
   if (![1, 3, 4].includes(depth)) throw new RangeError(`${pixels.length} bytes are no picture of ${width} x ${height}`);
   const opaque = depth === 4 ? onPaper(pixels) : pixels;
-  const picked = (from) => ({ height, width, values: Uint8Array.from({ length: width * height }, from) });
-  const planes =
-    channels === 1
-      ? [picked((_, i) => (depth === 1 ? pixels[i] : luma(opaque, i * depth)))]
-      : [0, 1, 2].map((c) => picked((_, i) => opaque[i * depth + (depth === 1 ? 0 : c)]));
+  const planes = (channels === 1 ? [luma] : [0, 1, 2].map(channel)).map((shade) => {
+    const values = new Uint8Array(width * height);
+    for (let i = 0; i < values.length; i++) values[i] = depth === 1 ? opaque[i] : shade(opaque, i * depth);
+    return { height, width, values };
+  });
   if (Math.max(...planes.map(range)) < FAINTEST) return null;
   if (channels === 1 && preparation === "digit") return digit(planes[0], rows, columns);
   const image = new Uint8Array(channels * rows * columns);
@@ -32,6 +32,7 @@ function prepare(pixels, width, height, [channels, rows, columns], preparation) 
 }
 
 const luma = (pixels, i) => (19595 * pixels[i] + 38470 * pixels[i + 1] + 7471 * pixels[i + 2] + 32768) >> 16;
+const channel = (c) => (pixels, i) => pixels[i + c];
 const sumOf = (values) => values.reduce((sum, value) => sum + value, 0);
 
 /** RGBA bytes without transparency: on white paper; on black, if what shows is brighter than half grey. */
@@ -41,8 +42,9 @@ function onPaper(pixels) {
     ink += luma(pixels, i) * pixels[i + 3];
     shown += pixels[i + 3];
   }
+  const opaque = new Uint8Array(pixels);
+  if (shown === (255 / 4) * pixels.length) return opaque;
   const paper = ink > 127 * shown ? 0 : 255;
-  const opaque = Uint8ClampedArray.from(pixels);
   for (let i = 0; i < pixels.length; i++) {
     const alpha = pixels[i | 3];
     opaque[i] = (i & 3) === 3 ? 255 : Math.round((pixels[i] * alpha + paper * (255 - alpha)) / 255);
@@ -179,9 +181,13 @@ function inside(mask, { rows, columns }) {
 
 /** The cells in a box. */
 function cut(values, { columns }, { top, bottom, left, right }) {
-  const rows = Array.from({ length: bottom - top }, (_, i) => (top + i) * columns);
-  const cells = rows.flatMap((first) => Array.from(values.subarray(first + left, first + right)));
-  return { height: bottom - top, width: right - left, values: Float64Array.from(cells) };
+  const [height, width] = [bottom - top, right - left];
+  const cells = new Float64Array(height * width);
+  for (let row = 0; row < height; row++) {
+    const first = (top + row) * columns + left;
+    cells.set(values.subarray(first, first + width), row * width);
+  }
+  return { height, width, values: cells };
 }
 
 /** The centres of a grid's cells, -1 to 1 over the picture. */
