@@ -13,7 +13,7 @@ from export.nets import images_for, logits_of, random_model
 from kilonet.export import forward
 from kilonet.export.integers import scores
 from kilonet.export.layers import Layer, Net, plain_net
-from kilonet.export.quantise import QuantisedNet, quantise
+from kilonet.export.quantise import CALIBRATIONS, QuantisedNet, best, quantise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,15 @@ def logits(net: QuantisedNet, images: NDArray[np.uint8]) -> NDArray[np.float64]:
 def net_of(*layers: Layer, mean: float = 0, std: float = 1) -> Net:
     classes = tuple("abcdefghijklmnop"[: layers[-1].out[0]])
     channels = layers[0].given[0]
-    return Net("made", layers[0].given, classes, "resize", np.full(channels, mean), np.full(channels, std), layers)
+    return Net(
+        "made",
+        layers[0].given,
+        classes,
+        "resize",
+        np.full(channels, float(mean)),
+        np.full(channels, float(std)),
+        layers,
+    )
 
 
 def convolution(
@@ -102,6 +110,19 @@ def test_sums_fit_32_bits_for_the_worst_image() -> None:
     np.testing.assert_allclose(logits(quantised, worst), expected, atol=1e-3 * expected.max())
 
 
+def test_validation_chooses_the_calibration(mnist_5k: kn.ImageSet) -> None:
+    data = mnist_5k.split()
+    assert data.val is not None
+    model = kn.build("linear", data.train, seed=0)
+    kn.fit(model, data, kn.recipe("linear", epochs=2, seed=0))
+    net = plain_net(model, "c")
+    tried = [quantise(net, data.train.images, most) for most in CALIBRATIONS]
+    right = [int((scores(one, data.val.images).argmax(axis=1) == data.val.labels).sum()) for one in tried]
+    wanted = int((logits_of(model, data.val.images).argmax(axis=1) == data.val.labels).sum())
+    found = (scores(best(net, data.train.images, data.val), data.val.images).argmax(axis=1) == data.val.labels).sum()
+    assert found == next((n for n in right if n >= wanted), max(right))
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["kilo-4k", "linear", "tutorial-cnn"])
 def test_loses_little_on_validation_images(full_mnist: kn.ImageSet, name: str) -> None:
@@ -110,7 +131,7 @@ def test_loses_little_on_validation_images(full_mnist: kn.ImageSet, name: str) -
     model = kn.build(name, data.train, seed=0)
     kn.fit(model, data, kn.recipe(name, epochs=2, seed=0))
     net = plain_net(model, "c")
-    found = scores(quantise(net, data.train.images), data.val.images).argmax(axis=1)
+    found = scores(best(net, data.train.images, data.val), data.val.images).argmax(axis=1)
     wanted = np.concatenate([logits_of(model, part) for part in np.array_split(data.val.images, 10)]).argmax(axis=1)
     loss = 100 * float((wanted == data.val.labels).mean() - (found == data.val.labels).mean())
     print(f"{name}: int8 loses {loss:.2f} points on {len(found):,} validation images")
