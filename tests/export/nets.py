@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from kilonet.models import Classifier
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def random_model(seed: int) -> Classifier:

@@ -85,7 +85,7 @@ def facts(net: Net | QuantisedNet) -> dict[str, Any]:
     plain, prefix = _plain(net), identifier(_plain(net).name)
     written, prepare = _written(net, prefix), preparer(plain, prefix)
     return {
-        "ram_bytes": max(written.map_values * _value_bytes(net), prepare.bytes) + 4 * len(plain.classes),
+        "ram_bytes": max(written.map_values * _value_bytes(net), prepare.memory_bytes) + 4 * len(plain.classes),
         "weight_bytes": written.weight_bytes,
         "multiply_adds": sum(layer.multiply_adds for layer in plain.layers),
     }

@@ -1,12 +1,18 @@
-"""The C function that makes a picture into the image that a net was trained on."""
+"""The C function that makes a picture into the image that a net was trained on: `kilonet.preprocess` in float32."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
+
+from kilonet import preprocess
+from kilonet.export.c_text import number, part
 
 if TYPE_CHECKING:
     from kilonet.export.layers import Net
+
+CELLS = preprocess.COARSE**2
 
 
 @dataclass(frozen=True)
@@ -15,17 +21,45 @@ class Preparer:
 
     Attributes:
         declaration: for the header.
-        memory: the type of its static memory, `..._preparation`; empty if it needs none.
-        bytes: of that memory.
         code: its definition.
+        memory: the type of its static memory, `..._preparation`; empty if it needs none.
+        memory_bytes: of that type.
     """
 
-    declaration: str = ""
+    declaration: str
+    code: str
     memory: str = ""
-    bytes: int = 0
-    code: str = ""
+    memory_bytes: int = 0
 
 
 def preparer(net: Net, prefix: str) -> Preparer:
     """The function for a net."""
-    return Preparer()
+    common = part("prepare_common.c", prefix, faintest_whole=ceil(preprocess.FAINTEST))
+    if net.preparation == "digit" and net.shape[0] == 1:
+        return _digit(net, prefix, common)
+    pixels = "greyscale" if net.shape[0] == 1 else "red, green, blue and red again"
+    return Preparer(
+        part("prepare_resize.h", prefix, pixels=pixels, faintest=ceil(preprocess.FAINTEST)),
+        common + part("prepare_resize.c", prefix),
+    )
+
+
+def _digit(net: Net, prefix: str, common: str) -> Preparer:
+    rows, columns = (max(1, int(side * preprocess.BOX + 0.5)) for side in net.shape[1:])
+    looking, writing = CELLS + 2 * CELLS // 8 + 2 * 256, 2 * 4 * rows * columns
+    levels = {
+        "edge": preprocess.EDGE, "outer": preprocess.OUTER, "speck": preprocess.SPECK, "bar": preprocess.BAR,
+        "blot": preprocess.BLOT, "clear": preprocess.CLEAR, "range": preprocess.SOLID - preprocess.CLEAR,
+        "thin": preprocess.THIN, "thick": preprocess.THICK, "spread": preprocess.SPREAD,
+        "faintest": preprocess.FAINTEST,
+    }  # fmt: skip
+    code = part(
+        "prepare_digit.c", prefix, rounds=preprocess.ROUNDS, fine=preprocess.FINE, smallest=preprocess.SMALLEST,
+        times=preprocess.TIMES, **{name: number(value) for name, value in levels.items()},
+    )  # fmt: skip
+    return Preparer(
+        part("prepare_digit.h", prefix, coarse=preprocess.COARSE),
+        common + code,
+        part("prepare_digit_memory.c", prefix, coarse=preprocess.COARSE, ink_values=rows * columns),
+        max(looking, writing),
+    )

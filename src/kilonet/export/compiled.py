@@ -62,18 +62,18 @@ def run(
     Raises:
         ModelError: if the C doesn't compile without a warning, or the program fails.
     """
+    prefix, classes = _declared(path.with_suffix(".h"))
     with tempfile.TemporaryDirectory() as folder:
-        program = _compiled(path, Path(folder), command)
+        program = _compiled(path, prefix, Path(folder), command)
         parts = np.array_split(images.transpose(0, 2, 3, 1), os.cpu_count() or 1)
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(lambda some: _output([*emulator, str(program)], some.tobytes()), parts))
-    return np.frombuffer(b"".join(found), "<f4").astype(np.float64).reshape(len(images), -1)
+    return np.frombuffer(b"".join(found), "<f4").astype(np.float64).reshape(len(images), classes)
 
 
-def _compiled(path: Path, folder: Path, command: Sequence[str]) -> Path:
-    header = path.with_suffix(".h")
+def _compiled(path: Path, prefix: str, folder: Path, command: Sequence[str]) -> Path:
     driver, program = folder / "driver.c", folder / "driver"
-    driver.write_text(part("driver.c", _prefix(header), header=header.name))
+    driver.write_text(part("driver.c", prefix, header=path.with_suffix(".h").name))
     done = subprocess.run(  # noqa: S603
         [*command, *STRICT, "-O2", f"-I{path.parent}", str(path), str(driver), "-o", str(program)],
         capture_output=True, text=True, errors="replace", check=False,
@@ -84,12 +84,12 @@ def _compiled(path: Path, folder: Path, command: Sequence[str]) -> Path:
     return program
 
 
-def _prefix(header: Path) -> str:
-    """What all names in a written header begin with."""
-    guard = re.search(r"^#ifndef (\w+)_H$", header.read_text(), re.MULTILINE)
-    if guard is None:
+def _declared(header: Path) -> tuple[str, int]:
+    """What all names in a written header begin with, and how many classes there are."""
+    found = re.search(r"^#define (\w+)_CLASS_COUNT (\d+)$", header.read_text(), re.MULTILINE)
+    if found is None:
         raise ModelError(f"{header.name} is no header that Kilonet wrote")
-    return guard[1].lower()
+    return found[1].lower(), int(found[2])
 
 
 def _output(command: Sequence[str], given: bytes) -> bytes:

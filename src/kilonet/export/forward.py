@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kilonet.export.layers import Layer, Net
 
 
+BATCH = 500
+
+
 def maps(net: Net, images: NDArray[np.uint8]) -> Iterator[Tensor]:
     """Each layer's output, float64, (N, C, H, W), the logits last.
 
@@ -24,11 +27,16 @@ def maps(net: Net, images: NDArray[np.uint8]) -> Iterator[Tensor]:
         net: its layers get the normalised images.
         images: uint8, (N, C, H, W).
     """
-    mean, std = (torch.from_numpy(np.array(values)).view(-1, 1, 1) for values in (net.mean, net.std))
-    given = (torch.from_numpy(np.array(images)).double() - mean) / std
+    given = normalised(net, images)
     for layer in net.layers:
         given = output(layer, given)
         yield given
+
+
+def normalised(net: Net, images: NDArray[np.uint8]) -> Tensor:
+    """What the first layer is given, float64, (N, C, H, W)."""
+    mean, std = (torch.from_numpy(np.array(values)).view(-1, 1, 1) for values in (net.mean, net.std))
+    return (torch.from_numpy(np.array(images)).double() - mean) / std
 
 
 def output(layer: Layer, given: Tensor) -> Tensor:
@@ -45,5 +53,8 @@ def output(layer: Layer, given: Tensor) -> Tensor:
 
 def logits(net: Net, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The logits, float64, (N, K), of raw images, uint8, (N, C, H, W)."""
-    *_, found = maps(net, images)
-    return np.asarray(found.flatten(1).numpy())
+    parts = []
+    for at in range(0, len(images), BATCH):
+        *_, found = maps(net, images[at : at + BATCH])
+        parts.append(found.flatten(1).numpy())
+    return np.concatenate(parts)

@@ -24,13 +24,18 @@ def scores(net: QuantisedNet, images: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.concatenate(parts)
 
 
+def output(layer: IntegerLayer, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A layer's map, (N, C, H, W), by the map that it is given; not of the last layer, which gives scores."""
+    if layer.layer.kind == "max":
+        kernel, stride = layer.layer.kernel, layer.layer.stride
+        return np.asarray(F.max_pool2d(torch.from_numpy(given.copy()), kernel, stride).numpy())
+    return _bytes(layer, _sums(layer, given))
+
+
 def _scores(net: QuantisedNet, images: NDArray[np.uint8]) -> NDArray[np.int64]:
     given = images
     for layer in net.layers[:-1]:
-        if layer.layer.kind == "max":
-            given = F.max_pool2d(torch.from_numpy(given.copy()), layer.layer.kernel, layer.layer.stride).numpy()
-        else:
-            given = _bytes(layer, _sums(layer, given))
+        given = output(layer, given)
     last = net.layers[-1]
     sums = _sums(last, given)
     magnitudes = (np.abs(sums) * _multiplier(last) + (1 << (last.shift - 1))) >> last.shift

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import reduce
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kilonet.export import integers
-from kilonet.export.forward import maps
+from kilonet.export import forward, integers, rounding
 from kilonet.export.layers import Layer, Net
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
-CALIBRATION_IMAGES = 1000
+    from kilonet.images import ImageSet
+
+CALIBRATIONS = (1000, 500, 2000, 250)
+"""How many images the ranges of maps are found on; which of these does best is chance."""
 LONGEST_SUM = 2**31
 SCORE_LIMIT = 2**23
 MOST_FRACTION_BITS = 20
@@ -79,30 +84,62 @@ class _Encoding:
     byte: int
 
 
-def quantise(net: Net, images: NDArray[np.uint8]) -> QuantisedNet:
-    """A net in integers, each map's range being that of its values on some images.
-
-    On validation images, ranges cut at a percentile or where the mean squared error is least did no better.
+def best(net: Net, images: NDArray[np.uint8], judges: ImageSet) -> QuantisedNet:
+    """A net in integers, calibrated on as many images as validation chooses.
 
     Args:
         net: a trained one, its weights finite.
-        images: uint8, (N, C, H, W), of the training part; at most 1,000 of them, evenly spaced, are used.
+        images: uint8, (N, C, H, W), of the training part.
+        judges: labelled images, of the validation part. The first calibration is taken with which as many of them are
+            read right as by the net itself; if there is none, the one with which most are.
+    """
+    wanted = _right(forward.logits(net, judges.images), judges)
+    tried: list[tuple[int, QuantisedNet]] = []
+    for most in CALIBRATIONS:
+        one = quantise(net, images, most)
+        tried.append((_right(integers.scores(one, judges.images), judges), one))
+        if tried[-1][0] >= wanted:
+            return one
+    return max(tried, key=itemgetter(0))[1]
+
+
+def _right(outputs: NDArray[Any], judges: ImageSet) -> int:
+    return int(np.count_nonzero(outputs.argmax(axis=1) == judges.labels))
+
+
+def quantise(net: Net, images: NDArray[np.uint8], most: int = CALIBRATIONS[0]) -> QuantisedNet:
+    """A net in integers, each map's range being that of its values on some images.
+
+    On validation images, ranges cut at a percentile or where the mean squared error is least did worse, and training
+    on with rounded weights and maps no better.
+
+    Args:
+        net: a trained one, its weights finite.
+        images: uint8, (N, C, H, W), of the training part.
+        most: how many of them are used, evenly spaced.
     """
     arranged = _arranged(net)
-    some = images[:: max(1, len(images) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
-    outputs = [found.numpy() for found in maps(arranged, some)]
+    some = images[:: max(1, len(images) // most)][:most]
+    real, read = forward.normalised(net, some), some
     given, layers = _Encoding(1 / net.std, net.mean, _pixel_zero(net)), list[IntegerLayer]()
     for at, layer in enumerate(arranged.layers[:-1]):
+        before, real = real, forward.output(layer, real)
         if layer.kind == "max":
-            layers.append(IntegerLayer(layer, given.byte, given.byte))
-            continue
-        used = at + 1
-        while arranged.layers[used].kind == "max":
-            used += 1
-        given, made = _products(layer, given).encoded(outputs[used - 1], arranged.layers[used])
+            made = IntegerLayer(layer, given.byte, given.byte)
+        else:
+            pools, reader = _until_read(arranged.layers[at + 1 :])
+            values = reduce(lambda values, pool: forward.output(pool, values), pools, real)
+            given, made = _products(layer, given, read, before).encoded(values.numpy(), reader)
         layers.append(made)
-    last, bits = _products(arranged.layers[-1], given).scored()
-    return _unbiased(QuantisedNet(net, (*layers, last), bits), some, outputs[-1])
+        read = integers.output(made, read)
+    last, bits = _products(arranged.layers[-1], given, read, real).scored()
+    return QuantisedNet(net, (*layers, last), bits)
+
+
+def _until_read(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], Layer]:
+    """The max pools at the beginning, and the first other layer."""
+    n = next(at for at, layer in enumerate(layers) if layer.kind != "max")
+    return layers[:n], layers[n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,29 +209,27 @@ class _Products:
         return IntegerLayer(self.layer, self.zero_given, zero_out, self.weight, self.bias, multiplier, shift)
 
 
-def _unbiased(net: QuantisedNet, images: NDArray[np.uint8], logits: NDArray[np.float64]) -> QuantisedNet:
-    """The net with the last bias such that scores are no greater or smaller on the average than they should be."""
-    last = net.layers[-1]
-    if last.bias is None or last.multiplier is None:
-        return net
-    off = np.ldexp(logits.reshape(len(images), -1), net.fraction_bits) - integers.scores(net, images)
-    by_channel = off.reshape(len(images), len(last.bias), -1).mean((0, 2))
-    bias = last.bias + np.rint(np.ldexp(by_channel, last.shift) / np.maximum(last.multiplier, 1))
-    return replace(net, layers=(*net.layers[:-1], replace(last, bias=bias.astype(np.int32))))
+def _products(layer: Layer, given: _Encoding, read: NDArray[np.uint8], real: Tensor) -> _Products:
+    """The sums in integers of a convolution or a mean.
 
-
-def _products(layer: Layer, given: _Encoding) -> _Products:
-    """The sums in integers of a convolution or a mean, by what it is given."""
+    Args:
+        layer: what is to be computed.
+        given: how its input is encoded.
+        read: (N, C, H, W): examples of its input, as the layers before give them in integers.
+        real: the same as they are without any rounding.
+    """
     if layer.weight is None or layer.bias is None:
         return _Products(layer, given.byte, given.scale / math.prod(layer.kernel))
     weight, off = layer.weight * _by_input(layer, given.scale), given.byte - _by_input(layer, given.zero)
     rows, bias = np.abs(weight).reshape(len(weight), -1), layer.bias + (weight * off).sum((1, 2, 3))
     longest = np.maximum(255 * rows.sum(1), np.abs(bias)) / (LONGEST_SUM / 8)
     worth = np.maximum(rows.max(1) / 127, longest)
-    worth = np.where(worth > 0, worth, 1.0)
-    whole = np.rint(weight / worth[:, None, None, None])
-    bias = np.rint(layer.bias / worth + (whole * off).sum((1, 2, 3)))
-    return _Products(layer, given.byte, worth, whole.astype(np.int8), bias.astype(np.int32))
+    worth = np.where(worth > 0, worth, 1.0)[:, None, None, None]
+    chosen = rounding.examples(layer, len(read))
+    wanted = forward.output(replace(layer, relu=False), real[chosen]).numpy() / worth[:, 0]
+    whole, bias = rounding.rounded(layer, weight / worth, read[chosen] - given.zero[:, None, None], wanted)
+    bias = np.rint(bias + (whole * off).sum((1, 2, 3)))
+    return _Products(layer, given.byte, worth.ravel(), whole.astype(np.int8), bias.astype(np.int32))
 
 
 def _by_input(layer: Layer, values: NDArray[np.float64]) -> NDArray[np.float64]:
