@@ -37,11 +37,14 @@ BAR, BLOT = 0.9, 0.77
 """Of its box, what a bar along the picture's edge fills, and a blot: a disc fills pi / 4, and 2 of 50,000 digits do."""
 CLEAR, SOLID = 0.15, 0.85
 """Of the ink's level, what is all paper and what is all ink."""
+GRAIN = 3.0
+"""Standard deviations of the noise that are all paper, too, but no more than up to where strokes end."""
 THIN, THICK = 0.84, 0.91
 """How solid strokes are in MNIST, sum(v * v) / sum(v) over an image: thinner ones are spread, thicker ones worn off."""
 SPREAD, TIMES = 0.1, 8
 """What a pixel gets from each neighbour, or loses to it, at a time; and how often at most."""
-_TIE = 1e-6
+TIE = 1e-3
+"""Of a pixel, by which a centre halfway between two goes to the later one, whatever the rounding."""
 _BAND = 1 << 18
 
 
@@ -78,8 +81,8 @@ def recipe(preparation: Preparation) -> dict[str, float | str]:
         return {"name": "resize", "filter": "means over areas, or lines between centres"}
     numbers = {
         "box": BOX, "coarse": COARSE, "fine": FINE, "faintest": FAINTEST, "rounds": ROUNDS, "edge": EDGE,
-        "speck": SPECK, "outer": OUTER, "smallest": SMALLEST, "bar": BAR, "blot": BLOT, "clear": CLEAR,
-        "solid": SOLID, "thin": THIN, "thick": THICK, "spread": SPREAD, "times": TIMES,
+        "speck": SPECK, "outer": OUTER, "smallest": SMALLEST, "bar": BAR, "blot": BLOT, "clear": CLEAR, "grain": GRAIN,
+        "solid": SOLID, "thin": THIN, "thick": THICK, "spread": SPREAD, "times": TIMES, "tie": TIE,
     }  # fmt: skip
     return {"name": "digit", "ink": "bright on black", **numbers}
 
@@ -138,17 +141,18 @@ def _digit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     found = _find(coarse.values - paper.light(coarse))
     if found is None:
         return None
-    sign, mask, level = found
-    fine = _Grid.over(picture, coarse.window_around(mask), FINE)
-    ink = sign * (fine.values - paper.light(fine))
-    if not (ink > EDGE * level).any():
+    fine = _Grid.over(picture, coarse.window_around(found.mask), FINE)
+    ink = found.sign * (fine.values - paper.light(fine))
+    if not (ink > EDGE * found.level).any():
         return None
-    level = _level(ink, EDGE * level)
+    level = _level(ink, EDGE * found.level)
     drawn = ink > EDGE * level
     box = _inside(drawn)
     if _is_blot(drawn[box]):
         return None
-    return _centred(np.clip((ink[box] / level - CLEAR) / (SOLID - CLEAR), 0, 1), height, width)
+    grain = found.noise * coarse.size / fine.size / level
+    clear = min(max(CLEAR, GRAIN * grain), EDGE)
+    return _centred(np.clip((ink[box] / level - clear) / (SOLID - clear), 0, 1), height, width)
 
 
 def _as_it_is(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -265,8 +269,25 @@ def _coordinates(grid: _Grid, picture: _Window) -> tuple[NDArray[np.float64], ND
     return x[None, :], y[:, None]
 
 
-def _find(away: NDArray[np.float64]) -> tuple[float, NDArray[np.bool_], float] | None:
-    """The ink among cells' distances from the paper: 1 or -1, bright or dark; where it is; and its level.
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The ink on a grid.
+
+    Attributes:
+        sign: 1 if it is brighter than its paper, -1 if it is darker.
+        mask: where it is, (rows, columns).
+        level: by how much it differs from its paper.
+        noise: the standard deviation of cells without ink.
+    """
+
+    sign: float
+    mask: NDArray[np.bool_]
+    level: float
+    noise: float
+
+
+def _find(away: NDArray[np.float64]) -> _Found | None:
+    """The ink among cells' distances from the paper.
 
     What differs from the paper by more than four standard deviations of the noise is ink, on that side that has more
     of it. Of that, connected cells with some weight are taken: no dirt, and nothing that runs along the picture's edge,
@@ -289,7 +310,7 @@ def _find(away: NDArray[np.float64]) -> tuple[float, NDArray[np.bool_], float] |
     taken = mass >= SPECK * mass.max()
     mask = taken[labels] & (labels > 0)
     bar = outer[taken].any() and mask[_inside(mask)].mean() >= BAR
-    return None if bar or np.count_nonzero(mask) < SMALLEST else (sign, mask, level)
+    return None if bar or np.count_nonzero(mask) < SMALLEST else _Found(sign, mask, level, noise)
 
 
 def _along_edges(labels: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
@@ -332,7 +353,7 @@ def _centred(ink: NDArray[np.float64], height: int, width: int) -> NDArray[np.ui
 
 def _shift(side: int, inner: int, centre: float) -> int:
     """Where what has its centre there begins, so that this comes nearest to the middle and nothing leaves the side."""
-    return int(np.clip(np.floor((side - 1) / 2 - centre + 0.5 + _TIE), 0, side - inner))
+    return int(np.clip(np.floor((side - 1) / 2 - centre + 0.5 + TIE), 0, side - inner))
 
 
 def _stroked(ink: NDArray[np.float64]) -> NDArray[np.float64]:

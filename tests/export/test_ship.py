@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
 import kilonet as kn
 from kilonet import cli
 from kilonet.export import onnx as to_onnx
 from kilonet.export import ship
 from kilonet.export.proof import MissingToolError, compared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 OWN = """
 from torch import nn

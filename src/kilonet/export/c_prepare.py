@@ -49,9 +49,10 @@ def _digit(net: Net, prefix: str, common: str) -> Preparer:
     looking, writing = CELLS + 2 * CELLS // 8 + 2 * 256, 2 * 4 * rows * columns
     levels = {
         "edge": preprocess.EDGE, "outer": preprocess.OUTER, "speck": preprocess.SPECK, "bar": preprocess.BAR,
-        "blot": preprocess.BLOT, "clear": preprocess.CLEAR, "range": preprocess.SOLID - preprocess.CLEAR,
+        "blot": preprocess.BLOT, "clear": preprocess.CLEAR, "solid": preprocess.SOLID,
+        "grain": preprocess.GRAIN,
         "thin": preprocess.THIN, "thick": preprocess.THICK, "spread": preprocess.SPREAD,
-        "faintest": preprocess.FAINTEST,
+        "faintest": preprocess.FAINTEST, "tie": preprocess.TIE,
     }  # fmt: skip
     code = part(
         "prepare_digit.c", prefix, rounds=preprocess.ROUNDS, fine=preprocess.FINE, smallest=preprocess.SMALLEST,

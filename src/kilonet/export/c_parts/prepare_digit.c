@@ -311,10 +311,12 @@ static float kn_level(float squares, float sum)
     return sum > 0 ? squares / sum : 0;
 }
 
-/* Which cells are the drawing: 1 if the ink is brighter than the paper, -1 if it is darker, 0 if there is none. */
-static float kn_find(const kn_sheet *sheet, kn_blob *drawing, float *level)
+/* Which cells are the drawing: 1 if the ink is brighter than the paper, -1 if it is darker, 0 if there is none; its
+ * level; and the standard deviation of the noise. */
+static float kn_find(const kn_sheet *sheet, kn_blob *drawing, float *level, float *noise)
 {
-    const float spread = 4 * 1.4826f * kn_median_distance(sheet, 1), least = spread > $faintest ? spread : $faintest;
+    const float deviation = 1.4826f * kn_median_distance(sheet, 1);
+    const float least = 4 * deviation > $faintest ? 4 * deviation : $faintest;
     float bright = 0, dark = 0, bright_squares = 0, dark_squares = 0, sign, faintest, heaviest = 0, inner = 0, enough;
     kn_blob blob = {0, 0, 0, 0, 0, 0, 0};
     int outer = 0, all;
@@ -328,6 +330,7 @@ static float kn_find(const kn_sheet *sheet, kn_blob *drawing, float *level)
             dark_squares += away < -least ? away * away : 0;
         }
     }
+    *noise = deviation;
     sign = bright >= dark ? 1 : -1;
     *level = sign > 0 ? kn_level(bright_squares, bright) : kn_level(dark_squares, dark);
     if (!(*level > 0)) {
@@ -473,15 +476,18 @@ static void kn_stroke(int32_t rows, int32_t columns)
 /* Where ink whose centre is there begins, so that this comes nearest to the middle and nothing leaves the side. */
 static int32_t kn_shift(int32_t side, int32_t inner, float centre)
 {
-    const float place = (float)(side - 1) / 2 - centre + 0.5f + 0.00005f;
+    const float place = (float)(side - 1) / 2 - centre + 0.5f + $tie;
     const int32_t whole = place < 0 ? 0 : (int32_t)place;
 
     return whole < side - inner ? whole : side - inner;
 }
 
-/* The ink in a box, 0 to 1, scaled. */
-static void kn_scale(const kn_sheet *sheet, float sign, float level, const kn_blob *box, int32_t rows, int32_t columns)
+/* The ink in a box, 0 to 1, scaled; the noise is that of a pixel. */
+static void kn_scale(const kn_sheet *sheet, float sign, float level, float noise, const kn_blob *box, int32_t rows,
+    int32_t columns)
 {
+    const float grain = $grain * noise / (float)sheet->size / level;
+    const float paper = grain < $clear ? $clear : grain > $edge ? $edge : grain;
     float *const ink = kn_memory.preparation.write.ink;
     const int32_t height = box->bottom + 1 - box->top, width = box->right + 1 - box->left;
     float most = 0;
@@ -494,8 +500,8 @@ static void kn_scale(const kn_sheet *sheet, float sign, float level, const kn_bl
                 const float share = kn_share(&down, y) * kn_share(&across, x);
                 if (share > 0) {
                     const float value = kn_ink(sheet, sign, box->top + y, box->left + x) / level;
-                    const float clear = (value - $clear) / $range;
-                    ink[i] += share * (clear < 0 ? 0 : clear > 1 ? 1 : clear);
+                    const float shade = (value - paper) / ($solid - paper);
+                    ink[i] += share * (shade < 0 ? 0 : shade > 1 ? 1 : shade);
                 }
             }
         }
@@ -532,7 +538,7 @@ int kn_prepare(const uint8_t *picture, int width, int height, int stride, uint8_
 {
     kn_sheet sheet = {0};
     kn_blob box = {0};
-    float sign, level;
+    float sign, level, noise;
 
     if (width < 1 || height < 1 || width > 65535 || height > 65535 || kn_is_blank(picture, width, height, stride)) {
         return 0;
@@ -554,10 +560,11 @@ int kn_prepare(const uint8_t *picture, int width, int height, int stride, uint8_
         }
     }
     kn_fit_paper(&sheet);
-    sign = kn_find(&sheet, &box, &level);
+    sign = kn_find(&sheet, &box, &level, &noise);
     if (!(sign < 0 || sign > 0)) {
         return 0;
     }
+    noise *= (float)sheet.size;
     kn_look_closer(&sheet, &box);
     level = kn_fine_level(&sheet, sign, level);
     if (!(level > 0)) {
@@ -573,7 +580,7 @@ int kn_prepare(const uint8_t *picture, int width, int height, int stride, uint8_
         if (5 * longer <= 6 * shorter && (float)box.cells >= $blot * (float)(tall * wide)) {
             return 0;
         }
-        kn_scale(&sheet, sign, level, &box, rows, columns);
+        kn_scale(&sheet, sign, level, noise, &box, rows, columns);
         kn_stroke(rows, columns);
         kn_write(image, rows, columns);
     }
