@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from kilonet import preprocess
+from kilonet import ink, preprocess
 from kilonet.export.c_text import number, part
 
 if TYPE_CHECKING:
     from kilonet.export.layers import Net
 
-CELLS = preprocess.COARSE**2
+CELLS = ink.COARSE**2
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Preparer:
 
 def preparer(net: Net, prefix: str) -> Preparer:
     """The function for a net."""
-    common = part("prepare_common.c", prefix, faintest_whole=ceil(preprocess.FAINTEST))
+    common = part("prepare_common.c", prefix, faintest_whole=ceil(ink.FAINTEST))
     if net.preparation == "digit" and net.shape[0] == 1:
         return _digit(net, prefix, common)
     pixels = "greyscale" if net.shape[0] == 1 else "red, green, blue and red again"
     return Preparer(
-        part("prepare_resize.h", prefix, pixels=pixels, faintest=ceil(preprocess.FAINTEST)),
+        part("prepare_resize.h", prefix, pixels=pixels, faintest=ceil(ink.FAINTEST)),
         common + part("prepare_resize.c", prefix),
     )
 
@@ -48,19 +48,19 @@ def _digit(net: Net, prefix: str, common: str) -> Preparer:
     rows, columns = (max(1, int(side * preprocess.BOX + 0.5)) for side in net.shape[1:])
     looking, writing = CELLS + 2 * CELLS // 8 + 2 * 256, 2 * 4 * rows * columns
     levels = {
-        "edge": preprocess.EDGE, "outer": preprocess.OUTER, "speck": preprocess.SPECK, "bar": preprocess.BAR,
-        "blot": preprocess.BLOT, "clear": preprocess.CLEAR, "solid": preprocess.SOLID,
-        "grain": preprocess.GRAIN,
+        "edge": ink.EDGE, "outer": ink.OUTER, "speck": ink.SPECK, "bar": ink.BAR,
+        "blot": ink.BLOT, "clear": ink.CLEAR, "solid": ink.SOLID,
+        "grain": ink.GRAIN,
         "thin": preprocess.THIN, "thick": preprocess.THICK, "spread": preprocess.SPREAD,
-        "faintest": preprocess.FAINTEST, "tie": preprocess.TIE,
+        "faintest": ink.FAINTEST, "tie": preprocess.TIE,
     }  # fmt: skip
     code = part(
-        "prepare_digit.c", prefix, rounds=preprocess.ROUNDS, fine=preprocess.FINE, smallest=preprocess.SMALLEST,
+        "prepare_digit.c", prefix, rounds=ink.ROUNDS, fine=ink.FINE, smallest=ink.SMALLEST,
         times=preprocess.TIMES, **{name: number(value) for name, value in levels.items()},
     )  # fmt: skip
     return Preparer(
-        part("prepare_digit.h", prefix, coarse=preprocess.COARSE),
+        part("prepare_digit.h", prefix, coarse=ink.COARSE),
         common + code,
-        part("prepare_digit_memory.c", prefix, coarse=preprocess.COARSE, ink_values=rows * columns),
+        part("prepare_digit_memory.c", prefix, coarse=ink.COARSE, ink_values=rows * columns),
         max(looking, writing),
     )

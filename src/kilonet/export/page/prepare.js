@@ -1,4 +1,4 @@
-// From any picture to the image that the model was trained on: what preprocess.py does, step by step, in its words.
+// From any picture to the image that the model was trained on: what preprocess.py and ink.py do, step by step.
 
 const BOX = 20 / 28;
 const [COARSE, FINE] = [64, 128];
