@@ -15,6 +15,7 @@ FLOORS = {
     0: {"errors", "files", "config", "images", "world", "history", "stopping"},
     1: {
         "augment",
+        "components",
         "arrays",
         "pictures",
         "sources",
@@ -41,7 +42,7 @@ STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
     ("stopping", "errors"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("summary", "zoo"), ("models", "zoo"),
-    ("committee", "models"), ("preprocess", "ink"),
+    ("committee", "models"), ("preprocess", "ink"), ("ink", "components"),
     ("significance", "metrics"),
     ("predict", "evaluation"), ("plots", "predict"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),

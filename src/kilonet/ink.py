@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
+from kilonet.components import label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -197,7 +197,7 @@ def _find(away: NDArray[np.float64]) -> _Found | None:
     sign = 1.0 if bright >= dark else -1.0
     ink = sign * away
     level = _level(ink, least)
-    labels, n = ndimage.label(ink > max(least, EDGE * level), np.ones((3, 3)))
+    labels, n = label(ink > max(least, EDGE * level))
     mass = np.bincount(labels.ravel(), ink.ravel(), n + 1)
     mass[0] = 0
     outer = _along_edges(labels, n)

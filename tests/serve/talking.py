@@ -53,7 +53,11 @@ def read(connection: socket.socket) -> Answer:
     head, body = received[:end], received[end + 4 :]
     length = next(int(x.split(b":")[1]) for x in head.lower().split(b"\r\n") if x.startswith(b"content-length:"))
     while len(body) < length:
-        if not (part := connection.recv(1 << 16)):
+        try:
+            part = connection.recv(1 << 16)
+        except ConnectionError:
+            break
+        if not part:
             break
         body += part
     return Answer(int(head.split()[1]), head, body[:length])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NOTHING = b'{"class": null, "probability": null, "probabilities": null, "note": "nothing drawn"},'
 NOTHING_SHORT = b'{"class": null, "probability": null, "note": "nothing drawn"},'
 _DIGITS = 9
+_WIDTH = 2 + _DIGITS
 _THOUSANDS = np.array([list(b"%03d" % i) for i in range(1000)], np.uint8)
 
 
@@ -43,18 +44,18 @@ class Writer:
         self._head = sum(map(len, head))
         self._class = len(head[0])
         ends = np.cumsum([len(part) for part in tail]) + self._head
-        starts = [self._head - len(zero), *(int(end) - len(zero) for end in ends[1::2])]
-        self._slots = np.array(starts)[:, None] + np.arange(len(zero))
+        self._ends = [self._head, *map(int, ends[1::2])]
 
     def rows(self, probabilities: NDArray[np.float64]) -> Bytes:
         """Predictions, (N, K), as uint8, (N, L): what `joined` takes."""
         best = probabilities.argmax(axis=1)
-        values = np.empty((len(probabilities), probabilities.shape[1] + 1))
-        values[:, 1:] = probabilities
-        values[:, 0] = probabilities[np.arange(len(best)), best]
+        values = np.empty((probabilities.shape[1] + 1, len(best)))
+        values[1:] = probabilities.T
+        values[0] = probabilities[np.arange(len(best)), best]
         rows = np.repeat(self._row[None], len(best), axis=0)
         rows[:, self._class : self._class + self._names.shape[1]] = self._names[best]
-        rows[:, self._slots] = _decimals(values)
+        for number, end in zip(_decimals(values), self._ends, strict=True):
+            rows[:, end - _WIDTH : end] = number
         return rows
 
     def short(self, rows: Bytes) -> Bytes:
@@ -69,11 +70,12 @@ def joined(parts: Sequence[bytes]) -> bytes:
 
 
 def _decimals(values: NDArray[np.float64]) -> Bytes:
-    """Numbers from 0 to 1, (N, K), as text with nine digits, uint8, (N, K, 11)."""
-    whole = np.rint(values * 10**_DIGITS).astype(np.int64)
-    text = np.empty((*values.shape, 2 + _DIGITS), np.uint8)
-    rest, text[..., 8:] = whole // 1000, _THOUSANDS[whole % 1000]
-    rest, text[..., 5:8] = rest // 1000, _THOUSANDS[rest % 1000]
-    rest, text[..., 2:5] = rest // 1000, _THOUSANDS[rest % 1000]
-    text[..., 0], text[..., 1] = rest + ord("0"), ord(".")
+    """Numbers from 0 to 1, of any shape, as text with nine digits, uint8, (..., 11)."""
+    whole = np.rint(values * 10**_DIGITS).astype(np.uint32)
+    text = np.empty((*values.shape, _WIDTH), np.uint8)
+    for end in range(_WIDTH, 2, -3):
+        rest = whole // 1000
+        text[..., end - 3 : end] = _THOUSANDS.take(whole - 1000 * rest, axis=0)
+        whole = rest
+    text[..., 0], text[..., 1] = whole + ord("0"), ord(".")
     return text

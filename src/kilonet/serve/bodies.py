@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_POINT_ZERO = re.compile(rb"(?<=[0-9])\.0+(?=[\s,\]])")
+"""What makes no difference to a whole number, but four times the memory to what is read of it."""
+_FRACTION = re.compile(rb"[0-9](?:\.0*[1-9]|[eE])")
 RAW, JSON, FORM = "application/octet-stream", "application/json", "multipart/form-data"
 PICTURES = (
     "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/x-ms-bmp", "image/tiff",
@@ -58,17 +62,18 @@ def json_images(body: bytes, shape: tuple[int, int, int], limits: Limits) -> NDA
         raise RefusedError(413, f"more numbers than {limits.images:,} images have", "send several requests")
     if body.count(b"[") > 2 + limits.images * (1 + channels * (1 + height)):
         raise RefusedError(413, f"more arrays than {limits.images:,} images have", "send several requests")
-    found = _parsed(body)
+    if _FRACTION.search(body):
+        raise RefusedError(422, "a number that is no pixel: expected whole numbers from 0 to 255")
+    found = _parsed(_POINT_ZERO.sub(b"", body) if b"." in body else body)
     if isinstance(found, dict):
         found = found.get("images")
     try:
         array = np.array(found)
     except (ValueError, OverflowError):
         raise RefusedError(422, "arrays of unequal lengths", _expected(shape)) from None
-    if array.dtype.kind not in "iuf" or not array.size:
+    if array.dtype.kind not in "iu" or not array.size:
         raise _no_array(shape)
-    ok = (array >= 0) & (array <= 255)
-    if not ok.all() or (array.dtype.kind == "f" and (array != np.rint(array)).any()):
+    if array.min() < 0 or array.max() > 255:
         raise RefusedError(422, "a number that is no pixel: expected whole numbers from 0 to 255")
     return _shaped(array.astype(np.uint8), shape, limits)
 

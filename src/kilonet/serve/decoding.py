@@ -98,7 +98,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._process = subprocess.Popen(  # noqa: S603  it is this package's own
-            [sys.executable, "-m", "kilonet.serve.worker", *words],
+            [sys.executable, "-P", "-m", "kilonet.serve.worker", *words],
             stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=(lock,), start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip

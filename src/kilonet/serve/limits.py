@@ -38,7 +38,7 @@ class Limits:
     seconds: float = 20.0
     head: int = 32 << 10
     connections: int = 256
-    bodies: int = 24 << 20
+    bodies: int = 16 << 20
 
 
 SMALL = 64 << 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from ctypes import POINTER, Structure, byref, c_double, c_int, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ class Packed:
     nets: tuple[PackedNet, ...]
 
 
+WIDE = 256
+"""Images from which on a batch is worth all the cores."""
+
+
 class _Images(Structure):
     """`KnImages` of `kernels/interface.h`."""
 
@@ -108,11 +113,12 @@ class Native:
 
     def __init__(self, packed: Packed) -> None:
         self._nets = [_Net(packed, net) for net in packed.nets]
+        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Class probabilities, float64, (N, K), of images, uint8, (N, C, H, W); not from two threads at once."""
-        images = np.ascontiguousarray(images)
-        found = [softmax(net(images, 1)) for net in self._nets]
+        images, threads = np.ascontiguousarray(images), self._cores if len(images) >= WIDE else 1
+        found = [softmax(net(images, threads)) for net in self._nets]
         return found[0] if len(found) == 1 else np.mean(found, axis=0)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kilonet.beside import side_by_side
-from kilonet.errors import ModelError
+from kilonet.errors import KilonetError, ModelError, RunError
 from kilonet.serve.packed import Packed, PackedNet
 
 if TYPE_CHECKING:
@@ -34,12 +36,37 @@ def pack(run: str, project: Path, model_file: str | None = None) -> Packed:
     Raises:
         KilonetError: if there is no such run, or its model won't load or gives no finite numbers.
     """
-    work = partial(_pack_run, run, project, model_file)
-    packed: Packed = side_by_side(work, [0], 1, lambda *_: None, "try again")[0]
-    return packed
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "kilonet.serve.packing",
+        run,
+        str(project),
+        *([model_file] if model_file else []),
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, start_new_session=True)  # noqa: S603  it is this module
+    if done.returncode:
+        raise RunError(f"the process that loads the model died, exit status {done.returncode}")
+    found: Packed | tuple[str, str | None] = pickle.loads(done.stdout)  # noqa: S301  it is this module's, too
+    if isinstance(found, tuple):
+        raise RunError(*found)
+    return found
 
 
-def _pack_run(run: str, project: Path, model_file: str | None, *_: object) -> Packed:
+def _main(run: str, project: str, model_file: str | None = None) -> None:
+    """Write a run's model, packed, to the standard output, or a refusal's words."""
+    output = os.dup(1)
+    os.dup2(2, 1)  # what a user's own file prints is no part of it
+    try:
+        found: Packed | tuple[str, str | None] = _pack_run(run, Path(project), model_file)
+    except KilonetError as error:
+        found = error.message, error.hint
+    with os.fdopen(output, "wb") as file:
+        pickle.dump(found, file)
+
+
+def _pack_run(run: str, project: Path, model_file: str | None) -> Packed:
     from kilonet import rundir, seals
     from kilonet.config import weight_file
 
@@ -132,3 +159,7 @@ def _pack_net(model: Classifier) -> PackedNet:
 
 def _array(tensor: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+LINGER = 2.0
+"""Seconds that a connection is kept after a refusal, for the client to read it."""
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, with a limit on a request's head, on its time, on connections, and on a slow reader's.
 
@@ -26,6 +30,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._quiet = 0
         self._heads = True
+        self._refused = False
         self._coming = _Timer(self.loop, self.limits.seconds)
         self._going = _Timer(self.loop, self.limits.seconds)
 
@@ -39,11 +44,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take some bytes, as long as they come to something."""
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         self._quiet += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         if self._quiet > self.limits.head:
             self.refuse(431, f"more than {self.limits.head:,} bytes of headers", "send fewer")
@@ -114,17 +119,30 @@ class Connection(HttpToolsProtocol):
         if coming:
             cycle.disconnected = True
             cycle.message_event.set()
-        if cycle is None or cycle.response_complete or coming:
-            body = problem(error, hint)
-            lines = (
-                b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close",
-                b"x-content-type-options: nosniff", b"", body,
-            )  # fmt: skip
-            self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines))
-        self.transport.close()
+        if cycle is not None and not cycle.response_complete and not coming:
+            self.transport.close()
+            return
+        body = problem(error, hint)
+        lines = (
+            b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close",
+            b"x-content-type-options: nosniff", b"", body,
+        )  # fmt: skip
+        self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines))
+        if self._quiet:
+            self._let_pass()
+        else:
+            self.transport.close()
+
+    def _let_pass(self) -> None:
+        """Take what still comes and forget it: if it were not taken the client might not get its answer."""
+        self._refused = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._coming.stop()
+        self.loop.call_later(LINGER, self.transport.abort)
 
     def _too_late(self) -> None:
-        if not self.transport.is_closing():
+        if not self._refused and not self.transport.is_closing():
             self.refuse(408, f"no request came within {self.limits.seconds:g} seconds", None)
 
 

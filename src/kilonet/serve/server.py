@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import signal
 import socket
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -14,6 +13,7 @@ import uvicorn
 from kilonet.errors import ConfigError
 from kilonet.serve.app import application
 from kilonet.serve.decoding import Decoders
+from kilonet.serve.memory import give_memory_back
 from kilonet.serve.protocol import Connection
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run(
         limits: what requests may cost.
         ready: called once requests are answered.
     """
-    _give_memory_back()
+    give_memory_back()
     decoders = Decoders(model, limits)
     app = application(model, probabilities, decoders, host, limits)
     config = uvicorn.Config(
@@ -86,18 +86,6 @@ def run(
     )  # fmt: skip
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner, decoders.running():
         runner.run(_Server(config, ready).serve([listening]))
-
-
-def _give_memory_back() -> None:
-    """Have the C library give large blocks back to the system as soon as they are freed, where it is GNU's.
-
-    Otherwise it keeps ever larger ones for later once it has seen some, and a server stays as large as its worst hour.
-    """
-    mmap_threshold, trim_threshold = -3, -1
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 1 << 20)
-        mallopt(trim_threshold, 1 << 20)
 
 
 class _Server(uvicorn.Server):

@@ -24,6 +24,7 @@ from PIL import Image
 from kilonet import pictures
 from kilonet.errors import DataError
 from kilonet.preprocess import prepare
+from kilonet.serve.memory import give_memory_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -127,6 +128,7 @@ def main(arguments: Sequence[str]) -> None:
     channels, height, width, pixels, lock = (int(arguments[i]) for i in (0, 1, 2, 4, 5))
     preparation = cast("Preparation", arguments[3])
     stream = socket.socket(fileno=os.dup(0))
+    give_memory_back()
     Image.MAX_IMAGE_PIXELS = None  # the limit is another, and has words of its own
     try:
         while True:
