@@ -90,11 +90,16 @@ function start() {
     if (undo || clear) event.preventDefault();
   });
 
-  new ResizeObserver(() => {
+  function fit() {
     canvas.width = Math.round(canvas.clientWidth * window.devicePixelRatio);
     canvas.height = Math.round(canvas.clientHeight * window.devicePixelRatio);
     showPad();
-  }).observe(canvas);
+  }
+  new ResizeObserver(fit).observe(canvas);
+  window.addEventListener("resize", () => {
+    fit(); // zooming may change the dots of a pixel alone
+    refresh();
+  });
   dark.addEventListener("change", showPad);
 
   window.kilonet = Object.freeze({ logits: net.logits, prepare: ready, shape: model.shape, classes: model.classes });
