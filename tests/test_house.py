@@ -18,6 +18,7 @@ FLOORS = {
         "arrays",
         "pictures",
         "sources",
+        "ink",
         "preprocess",
         "models",
         "committee",
@@ -32,7 +33,7 @@ FLOORS = {
     3: {"train", "evaluation", "predict", "plots"},
     4: {"seals", "records", "rundir", "progress", "measuring", "comparing", "doctor"},
     5: {"assembly", "beside", "run", "seeds"},
-    6: {"bench", "display", "export", "flags", "peers", "plain", "races"},
+    6: {"bench", "display", "export", "flags", "peers", "plain", "races", "serve"},
     7: {"cli", "__main__"},
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -40,7 +41,7 @@ STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
     ("stopping", "errors"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("summary", "zoo"), ("models", "zoo"),
-    ("committee", "models"),
+    ("committee", "models"), ("preprocess", "ink"),
     ("significance", "metrics"),
     ("predict", "evaluation"), ("plots", "predict"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
@@ -48,6 +49,7 @@ STEPS_ON_A_FLOOR = {
     ("doctor", "rundir"), ("doctor", "records"),
     ("assembly", "run"), ("seeds", "assembly"), ("seeds", "run"), ("seeds", "beside"),
     ("races", "plain"), ("peers", "plain"), ("peers", "races"), ("bench", "peers"), ("bench", "races"),
+    ("serve", "export"),
     ("__main__", "cli"),
 }  # fmt: skip
 

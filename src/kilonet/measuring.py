@@ -125,6 +125,20 @@ def measure(run: Run, source: str | None, model_file: str | None = None) -> tupl
     """
     model = run.model(model_file)
     engine = run.config.training.engine if (run.path / "config.toml").is_file() else "auto"
+    data, what, notes = measured_images(run, model, source)
+    return replace(evaluate(model, data, engine=engine), notes=notes), data, what
+
+
+def measured_images(run: Run, model: Classifier, source: str | None) -> tuple[ImageSet, str, tuple[str, ...]]:
+    """What a run is measured on: its own test part, else its validation part; or a source's test part, else all of it.
+
+    Returns:
+        The images, their labels numbered as the model's classes; what they are; and what should be known of them.
+
+    Raises:
+        RunError: if they are to be the run's own, and it has none or lies in no run directory.
+        DataError: if they are not to be had any more, or don't fit the model.
+    """
     notes: list[str] = []
     if source is None:
         data, what = _own_part(run, notes)
@@ -139,7 +153,7 @@ def measure(run: Run, source: str | None, model_file: str | None = None) -> tupl
                 notes.append(f"{n:,} of these {len(data):,} images are among those that this run {use}")
     if data.shape != model.shape:
         raise DataError(f"the model takes images of shape {model.shape}: {what} has {data.shape}")
-    return replace(evaluate(model, data, engine=engine), notes=tuple(notes)), data, what
+    return data, what, tuple(notes)
 
 
 def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:

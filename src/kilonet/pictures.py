@@ -13,6 +13,7 @@ from kilonet.errors import DataError
 from kilonet.files import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,6 +22,8 @@ MAX_PIXELS = 25_000_000
 """Pictures that declare more than this are refused unread: reading one takes up to 16 bytes a pixel, and a second."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """What is read, by Pillow's names: no format that a program of its own is started for, as for PostScript."""
+_BAND = 1 << 20
+"""Pixels that are converted at a time."""
 _MAX_SCANS = 100
 """A progressive JPEG has ten or so; each goes over the whole picture, however few bytes it has."""
 
@@ -86,28 +89,55 @@ def _what_it_is(path: Path, name: str) -> str:
 
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _to_bytes(np.array(image, np.float32))
-    if image.has_transparency_data:
-        image = _on_paper(image.convert("RGBA"))
-    elif image.mode in ("1", "L"):
+        return _of_values(image)
+    if image.mode in ("1", "L") and not image.has_transparency_data:
         return np.array(image.convert("L"))
-    pixels = np.array(image.convert("RGB"))
-    red, green, blue = (pixels[..., channel] for channel in range(3))
-    grey = np.array_equal(red, green) and np.array_equal(red, blue)
-    return np.ascontiguousarray(red) if grey else pixels
+    ground = _paper(image) if image.has_transparency_data else None
+    pixels, grey = np.empty((image.height, image.width, 3), np.uint8), True
+    for rows, part in _bands(image):
+        coloured = _on(ground, part) if ground else part.convert("RGB")
+        red, green, blue = (channel.tobytes() for channel in coloured.split())
+        grey = grey and red == green == blue
+        pixels[rows] = np.asarray(coloured)
+    return np.ascontiguousarray(pixels[..., 0]) if grey else pixels
 
 
-def _on_paper(image: Image.Image) -> Image.Image:
-    """A picture with transparent parts, on white paper; on black, if what shows is brighter than half grey."""
-    ink, shown = np.array(image.convert("L"), np.int64), np.array(image.getchannel("A"), np.int64)
-    bright = int((ink * shown).sum()) > 127 * int(shown.sum())
-    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if bright else "white"), image).convert("RGB")
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """A picture in parts of some rows each, so that what is made of it on the way to an array stays small."""
+    step = max(1, _BAND // image.width)
+    if step >= image.height:
+        yield slice(None), image
+        return
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
-def _to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _paper(image: Image.Image) -> str:
+    """What a picture with transparent parts lies on: white; or black, if what shows is brighter than half grey."""
+    bright = shown = 0
+    for _, part in _bands(image):
+        whole = part.convert("RGBA")
+        alpha = np.array(whole.getchannel("A"), np.int64)
+        bright += int((np.array(whole.convert("L"), np.int64) * alpha).sum())
+        shown += int(alpha.sum())
+    return "black" if bright > 127 * shown else "white"
+
+
+def _on(ground: str, image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image.convert("RGBA")).convert("RGB")
+
+
+def _of_values(image: Image.Image) -> NDArray[np.uint8]:
     """Values from 0 to 255, or from 0 to 65,535, as bytes; float32 holds all of these exactly."""
-    if not np.isfinite(values).all():
-        raise ValueError("some of its values are no numbers")
-    if values.max(initial=0) > 255:
-        values /= 257
-    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+    most = 0.0
+    for _, part in _bands(image):
+        values = np.array(part, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("some of its values are no numbers")
+        most = max(most, float(values.max(initial=0)))
+    found = np.empty((image.height, image.width), np.uint8)
+    for rows, part in _bands(image):
+        whole = np.rint(np.array(part, np.float32) / (257 if most > 255 else 1))
+        found[rows] = np.clip(whole, 0, 255)
+    return found

@@ -1,16 +1,16 @@
 """From any picture to the image that a model was trained on.
 
-A page and a C file repeat this arithmetic step by step (`export/page/prepare.js`, `export/c.py`): whole numbers where
-these do, float64 elsewhere.
+A page and a C file repeat this arithmetic and that of `ink.py` step by step (`export/page/prepare.js`,
+`export/c_prepare.py`): whole numbers where these do, float64 elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
+
+from kilonet import ink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,29 +19,13 @@ if TYPE_CHECKING:
 
 BOX = 20 / 28
 """Of an image's side, what MNIST's digits were scaled to fit into (LeCun et al. 1998)."""
-COARSE, FINE = 64, 128
-"""The most cells a side where a picture is looked over, and where its ink is looked at."""
-FAINTEST = 10.0
-"""Levels, of 255, by which ink differs from its paper at least."""
-ROUNDS = 10
-"""Of the fit of the paper's brightness; it has settled by then."""
-EDGE = 0.4
-"""Of the ink's level, where a stroke ends."""
-SPECK = 0.05
-"""Of the heaviest stroke's mass, below which a spot is dirt."""
-OUTER = 0.02
-"""Of the mass of what runs along the picture's edge, what anything else has at least, to be taken for the drawing."""
-SMALLEST = 3
-"""Cells that a drawing has at least."""
-BAR, BLOT = 0.9, 0.77
-"""Of its box, what a bar along the picture's edge fills, and a blot: a disc fills pi / 4, and 2 of 50,000 digits do."""
-CLEAR, SOLID = 0.15, 0.85
-"""Of the ink's level, what is all paper and what is all ink."""
 THIN, THICK = 0.84, 0.91
 """How solid strokes are in MNIST, sum(v * v) / sum(v) over an image: thinner ones are spread, thicker ones worn off."""
 SPREAD, TIMES = 0.1, 8
 """What a pixel gets from each neighbour, or loses to it, at a time; and how often at most."""
-_TIE = 1e-6
+TIE = 1e-3
+"""Of a pixel, by which a centre halfway between two goes to the later one, whatever the rounding."""
+_BAND = 1 << 18
 
 
 def prepare(
@@ -63,7 +47,7 @@ def prepare(
     """
     channels, height, width = shape
     planes = [grey(picture)] if channels == 1 else _planes(picture)
-    if max(int(plane.max()) - int(plane.min()) for plane in planes) < FAINTEST:
+    if max(int(plane.max()) - int(plane.min()) for plane in planes) < ink.FAINTEST:
         return None
     if channels == 1 and preparation == "digit":
         found = _digit(planes[0], height, width)
@@ -71,18 +55,41 @@ def prepare(
     return np.stack([_bytes(resized(plane, height, width)) for plane in planes])
 
 
+def recipe(preparation: Preparation) -> dict[str, float | str]:
+    """What `prepare` does, by name and number, for files that travel without this module."""
+    if preparation == "resize":
+        return {"name": "resize", "filter": "means over areas, or lines between centres"}
+    numbers = {
+        "box": BOX, "coarse": ink.COARSE, "fine": ink.FINE, "faintest": ink.FAINTEST, "rounds": ink.ROUNDS,
+        "edge": ink.EDGE, "speck": ink.SPECK, "outer": ink.OUTER, "smallest": ink.SMALLEST, "bar": ink.BAR,
+        "blot": ink.BLOT, "clear": ink.CLEAR, "grain": ink.GRAIN, "solid": ink.SOLID, "thin": THIN, "thick": THICK,
+        "spread": SPREAD, "times": TIMES, "tie": TIE,
+    }  # fmt: skip
+    return {"name": "digit", "ink": "bright on black", **numbers}
+
+
 def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Luma, uint8, (H, W), by ITU-R BT.601 in 16-bit fractions."""
     if picture.ndim == 2:
         return picture
-    red, green, blue = (picture[..., channel].astype(np.uint32) for channel in range(3))
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
+    found = np.empty(picture.shape[:2], np.uint8)
+    for part in _bands(picture.shape[0], picture.shape[1]):
+        red, green, blue = (picture[part, :, channel].astype(np.uint32) for channel in range(3))
+        found[part] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return found
+
+
+def _bands(length: int, each: int) -> list[slice]:
+    """Slices that cover a length, each of some hundred thousand values: what is made of a part stays small."""
+    step = max(1, _BAND // each)
+    return [slice(start, start + step) for start in range(0, length, step)]
 
 
 def resized(values: NDArray[np.generic], height: int, width: int) -> NDArray[np.float64]:
     """Values, (H, W), at another size: means over areas where that is smaller, lines between centres where larger."""
     rows, columns = _weights(values.shape[0], height), _weights(values.shape[1], width)
-    return np.asarray(rows @ values.astype(np.float64) @ columns.T)
+    parts = [rows @ values[:, part].astype(np.float64) for part in _bands(values.shape[1], values.shape[0])]
+    return np.asarray(np.concatenate(parts, axis=1) @ columns.T)
 
 
 def _weights(given: int, wanted: int) -> NDArray[np.float64]:
@@ -109,23 +116,8 @@ def _digit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     """The ink on a picture, uint8, (H, W), bright on black, scaled and centred as MNIST's digits are."""
     if picture.shape == (height, width) and (ready := _as_it_is(picture)) is not None:
         return ready
-    whole = _Window(0, 0, *picture.shape)
-    coarse = _Grid.over(picture, whole, COARSE)
-    paper = _Paper.under(coarse)
-    found = _find(coarse.values - paper.light(coarse))
-    if found is None:
-        return None
-    sign, mask, level = found
-    fine = _Grid.over(picture, coarse.window_around(mask), FINE)
-    ink = sign * (fine.values - paper.light(fine))
-    if not (ink > EDGE * level).any():
-        return None
-    level = _level(ink, EDGE * level)
-    drawn = ink > EDGE * level
-    box = _inside(drawn)
-    if _is_blot(drawn[box]):
-        return None
-    return _centred(np.clip((ink[box] / level - CLEAR) / (SOLID - CLEAR), 0, 1), height, width)
+    shades = ink.shades(picture)
+    return None if shades is None else _centred(shades, height, width)
 
 
 def _as_it_is(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -135,154 +127,11 @@ def _as_it_is(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return picture if ground == 0 else 255 - picture if ground == 255 else None
 
 
-@dataclass(frozen=True)
-class _Window:
-    """A part of a picture: its first row and column, its height and width, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """Square cells over a window, from its first row and column on; what is left over at its end is left out.
-
-    Attributes:
-        window: that they lie over.
-        size: of a cell, in pixels.
-        values: mean brightness, rounded, float64, (rows, columns).
-    """
-
-    window: _Window
-    size: int
-    values: NDArray[np.float64]
-
-    @classmethod
-    def over(cls, picture: NDArray[np.uint8], window: _Window, most: int) -> _Grid:
-        """The smallest cells of which there are at most so many a side, and one at least."""
-        size = max(window.height, window.width)
-        size = min(-(-size // most), window.height, window.width)
-        rows, columns = window.height // size, window.width // size
-        part = picture[window.top : window.top + rows * size, window.left : window.left + columns * size]
-        sums = part.reshape(rows, size, columns * size).sum(axis=1, dtype=np.int64)
-        sums = sums.reshape(rows, columns, size).sum(axis=2)
-        return cls(window, size, ((2 * sums + size * size) // (2 * size * size)).astype(np.float64))
-
-    def window_around(self, mask: NDArray[np.bool_]) -> _Window:
-        """The window around some cells and one more on each side, as far as this one goes."""
-        rows, columns = _inside(mask)
-        top, left = max(0, rows.start - 1) * self.size, max(0, columns.start - 1) * self.size
-        bottom = min(self.window.height, (rows.stop + 1) * self.size)
-        right = min(self.window.width, (columns.stop + 1) * self.size)
-        return _Window(self.window.top + top, self.window.left + left, bottom - top, right - left)
-
-
-@dataclass(frozen=True, eq=False)
-class _Paper:
-    """How bright the paper is: a + b x + c y + d x^2 + e x y + f y^2, with x and y from -1 to 1 over the picture.
-
-    Attributes:
-        picture: the window that is the whole picture.
-        terms: a to f, float64.
-    """
-
-    picture: _Window
-    terms: NDArray[np.float64]
-
-    @classmethod
-    def under(cls, grid: _Grid) -> _Paper:
-        """The surface that most cells of a picture's grid lie near; every other row and column is looked at.
-
-        Least squares, reweighted in rounds: Cauchy's weights, 1 / (1 + (r / c)^2), with twice the median distance as
-        c, beginning with the distances from the median brightness. A slight ridge keeps the surface flat where cells
-        are few.
-        """
-        x, y = (v[::2, ::2].ravel() for v in np.broadcast_arrays(*_coordinates(grid, grid.window)))
-        terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-        values = grid.values[::2, ::2].ravel()
-        ridge = np.diag([0.0, 1, 1, 1, 1, 1]) * (len(values) / 1000)
-        away, fitted = values - np.median(values), np.zeros(6)
-        for _ in range(ROUNDS):
-            far = np.maximum(4.0, 2 * np.median(np.abs(away)))
-            weighted = terms / (1 + (away / far) ** 2)[:, None]
-            fitted = np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ values)
-            away = values - terms @ fitted
-        return cls(grid.window, fitted)
-
-    def light(self, grid: _Grid) -> NDArray[np.float64]:
-        """The brightness at the cells of a grid."""
-        x, y = _coordinates(grid, self.picture)
-        a, b, c, d, e, f = self.terms
-        return np.asarray((a + b * x + d * x * x) + (c * y + f * y * y) + e * (x * y))
-
-
-def _coordinates(grid: _Grid, picture: _Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The cells' centres, -1 to 1 over the picture: x as a row, y as a column."""
-    rows, columns = grid.values.shape
-    x = 2 * (grid.window.left + (np.arange(columns) + 0.5) * grid.size) / picture.width - 1
-    y = 2 * (grid.window.top + (np.arange(rows) + 0.5) * grid.size) / picture.height - 1
-    return x[None, :], y[:, None]
-
-
-def _find(away: NDArray[np.float64]) -> tuple[float, NDArray[np.bool_], float] | None:
-    """The ink among cells' distances from the paper: 1 or -1, bright or dark; where it is; and its level.
-
-    What differs from the paper by more than four standard deviations of the noise is ink, on that side that has more
-    of it. Of that, connected cells with some weight are taken: no dirt, and nothing that runs along the picture's edge,
-    such as a table under the paper, if there is anything else or if it is but a bar.
-    """
-    noise = 1.4826 * float(np.median(np.abs(away)))
-    least = max(FAINTEST, 4 * noise)
-    bright, dark = away[away > least].sum(), -away[away < -least].sum()
-    if max(bright, dark) == 0:
-        return None
-    sign = 1.0 if bright >= dark else -1.0
-    ink = sign * away
-    level = _level(ink, least)
-    labels, n = ndimage.label(ink > max(least, EDGE * level), np.ones((3, 3)))
-    mass = np.bincount(labels.ravel(), ink.ravel(), n + 1)
-    mass[0] = 0
-    outer = _along_edges(labels, n)
-    inner = np.where(outer, 0, mass)
-    mass = inner if inner.max() >= OUTER * mass.max() else mass
-    taken = mass >= SPECK * mass.max()
-    mask = taken[labels] & (labels > 0)
-    bar = outer[taken].any() and mask[_inside(mask)].mean() >= BAR
-    return None if bar or np.count_nonzero(mask) < SMALLEST else (sign, mask, level)
-
-
-def _along_edges(labels: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
-    """Which connected parts, by label, take up more than a third of one of the picture's edges."""
-    edges = [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
-    shares = np.stack([np.bincount(edge, minlength=n + 1) / len(edge) for edge in edges])
-    return np.asarray((3 * shares > 1).any(axis=0))
-
-
-def _is_blot(drawn: NDArray[np.bool_]) -> bool:
-    """Whether what is drawn, given in its box, is about as wide as high and mostly filled."""
-    rows, columns = drawn.shape
-    return 5 * max(rows, columns) <= 6 * min(rows, columns) and float(drawn.mean()) >= BLOT
-
-
-def _level(ink: NDArray[np.float64], least: float) -> float:
-    """By how much ink differs from its paper: the mean over what differs by more than `least`, weighted by itself."""
-    strong = ink[ink > least]
-    return float((strong * strong).sum() / strong.sum())
-
-
-def _inside(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The rows and columns from the first to the last with anything in them."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _centred(ink: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:
-    """Ink, 0 to 1, scaled into the box, its strokes as solid as MNIST's, its centre of mass at the centre."""
-    scale = min(height * BOX / ink.shape[0], width * BOX / ink.shape[1])
-    rows, columns = (max(1, int(n * scale + 0.5)) for n in ink.shape)
-    small = _stroked(resized(ink, rows, columns))
+def _centred(shades: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:
+    """Ink, from 0 to 1, scaled into the box, its strokes as solid as MNIST's, its centre of mass at the centre."""
+    scale = min(height * BOX / shades.shape[0], width * BOX / shades.shape[1])
+    rows, columns = (max(1, int(n * scale + 0.5)) for n in shades.shape)
+    small = _stroked(resized(shades, rows, columns))
     total = small.sum()
     y, x = small.sum(axis=1) @ np.arange(rows) / total, small.sum(axis=0) @ np.arange(columns) / total
     top, left = _shift(height, rows, y), _shift(width, columns, x)
@@ -293,28 +142,28 @@ def _centred(ink: NDArray[np.float64], height: int, width: int) -> NDArray[np.ui
 
 def _shift(side: int, inner: int, centre: float) -> int:
     """Where what has its centre there begins, so that this comes nearest to the middle and nothing leaves the side."""
-    return int(np.clip(np.floor((side - 1) / 2 - centre + 0.5 + _TIE), 0, side - inner))
+    return int(np.clip(np.floor((side - 1) / 2 - centre + 0.5 + TIE), 0, side - inner))
 
 
-def _stroked(ink: NDArray[np.float64]) -> NDArray[np.float64]:
+def _stroked(shades: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ink, 0 to 1, with its strokes as solid as MNIST's: spread while they are thinner, worn off while thicker."""
-    ink = ink / ink.max()
+    shades = shades / shades.max()
     for _ in range(TIMES):
-        if _solidity(ink) >= THIN:
+        if _solidity(shades) >= THIN:
             break
-        ink = np.minimum(ink + SPREAD * _neighbours(ink), 1)
+        shades = np.minimum(shades + SPREAD * _neighbours(shades), 1)
     for _ in range(TIMES):
-        if _solidity(ink) <= THICK:
+        if _solidity(shades) <= THICK:
             break
-        ink = np.maximum(ink - SPREAD * (4 - _neighbours(ink)), 0)
-    return ink
+        shades = np.maximum(shades - SPREAD * (4 - _neighbours(shades)), 0)
+    return shades
 
 
-def _solidity(ink: NDArray[np.float64]) -> float:
-    return float((ink * ink).sum() / ink.sum())
+def _solidity(shades: NDArray[np.float64]) -> float:
+    return float((shades * shades).sum() / shades.sum())
 
 
-def _neighbours(ink: NDArray[np.float64]) -> NDArray[np.float64]:
+def _neighbours(shades: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum of the four neighbours; outside is paper."""
-    wide = np.pad(ink, 1)
+    wide = np.pad(shades, 1)
     return np.asarray(wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:])

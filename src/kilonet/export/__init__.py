@@ -1,1 +1,1 @@
-"""A trained net in the form that its user needs, each proved before it is kept."""
+"""A trained net in the form that its user needs: ONNX, a page, C; `ship.py` proves each before it is kept."""

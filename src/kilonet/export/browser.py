@@ -35,6 +35,18 @@ def executable(playwright: Playwright) -> str:
     return found
 
 
+def tool() -> str:
+    """The browser to use, with its version."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = started(playwright)
+        try:
+            return f"Chromium {browser.version}"
+        finally:
+            browser.close()
+
+
 def started(playwright: Playwright) -> Browser:
     """A browser without a window.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kilonet.export.browser import opened
+from kilonet.export import browser
 from kilonet.export.layers import plain_net
 
 if TYPE_CHECKING:
@@ -71,9 +71,15 @@ def logits(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         return thread.submit(_computed, path, images).result()
 
 
+def tool() -> str:
+    """What `logits` runs, with its version."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(browser.tool).result()
+
+
 def _computed(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     each = max(1, _AT_ONCE // images[0].size)
-    with opened(path) as tab:
+    with browser.opened(path) as tab:
         parts = [tab.evaluate(_COMPUTE, _base64(images[i : i + each].tobytes())) for i in range(0, len(images), each)]
     found = np.frombuffer(b"".join(map(base64.b64decode, parts)), "<f4")
     return found.reshape(len(images), -1).astype(np.float64)

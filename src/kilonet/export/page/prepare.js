@@ -1,4 +1,4 @@
-// From any picture to the image that the model was trained on: what preprocess.py does, step by step, in its words.
+// From any picture to the image that the model was trained on: what preprocess.py and ink.py do, step by step.
 
 const BOX = 20 / 28;
 const [COARSE, FINE] = [64, 128];
@@ -10,9 +10,10 @@ const OUTER = 0.02;
 const SMALLEST = 3;
 const [BAR, BLOT] = [0.9, 0.77];
 const [CLEAR, SOLID] = [0.15, 0.85];
+const GRAIN = 3;
 const [THIN, THICK] = [0.84, 0.91];
 const [SPREAD, TIMES] = [0.1, 8];
-const TIE = 1e-6;
+const TIE = 1e-3;
 
 /** A picture, grey, RGB or RGBA bytes, as the model's image, uint8, C x H x W; null if nothing is drawn on it. */
 function prepare(pixels, width, height, [channels, rows, columns], preparation) {
@@ -108,7 +109,7 @@ function digit(picture, rows, columns) {
   const light = paperUnder(coarse);
   const found = find(awayFrom(light, coarse), coarse);
   if (!found) return null;
-  const { sign, mask, level } = found;
+  const { sign, mask, level, noise } = found;
   const fine = gridOver(picture, windowAround(coarse, mask), FINE);
   const ink = awayFrom(light, fine).map((away) => sign * away);
   if (!ink.some((value) => value > EDGE * level)) return null;
@@ -117,7 +118,9 @@ function digit(picture, rows, columns) {
   const box = inside(drawn, fine);
   if (isBlot(cut(drawn, fine, box))) return null;
   const shades = cut(ink, fine, box);
-  shades.values = shades.values.map((value) => clip((value / fineLevel - CLEAR) / (SOLID - CLEAR), 0, 1));
+  const grain = (noise * coarse.size) / fine.size / fineLevel;
+  const clear = Math.min(Math.max(CLEAR, GRAIN * grain), EDGE);
+  shades.values = shades.values.map((value) => clip((value / fineLevel - clear) / (SOLID - clear), 0, 1));
   return centred(shades, rows, columns);
 }
 
@@ -276,7 +279,7 @@ function awayFrom(light, grid) {
   return grid.values.map((value, i) => value - paper[i]);
 }
 
-/** The ink among cells' distances from the paper: 1 or -1, bright or dark; where it is; and its level. Or null. */
+/** The ink among cells' distances from the paper: 1 or -1, bright or dark; where it is; its level; and the noise. Or null. */
 function find(away, { rows, columns }) {
   const noise = 1.4826 * median(away.map(Math.abs));
   const least = Math.max(FAINTEST, 4 * noise);
@@ -300,7 +303,7 @@ function find(away, { rows, columns }) {
   const mask = Uint8Array.from(labels, (label) => (label > 0 && taken[label] ? 1 : 0));
   const filled = cut(mask, { columns }, inside(mask, { rows, columns })).values;
   const bar = taken.some((one, label) => one && outer[label]) && sumOf(filled) / filled.length >= BAR;
-  return bar || sumOf(mask) < SMALLEST ? null : { sign, mask, level };
+  return bar || sumOf(mask) < SMALLEST ? null : { sign, mask, level, noise };
 }
 
 /** Connected cells, corners included, with a number from 1 on for each part; 0 where nothing is. */

@@ -1,0 +1,1 @@
+"""A trained net behind HTTP: the page, the API, and the limits that keep both standing."""

@@ -1,0 +1,172 @@
+"""What a request may cost, and how it is refused beyond that; how a body is read within it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kilonet.errors import KilonetError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What requests may cost.
+
+    Attributes:
+        body: bytes of a request's body.
+        images: of a request.
+        pixels: of all the pictures of a request together, as they say of themselves before they are decoded.
+        seconds: that a body may take to come, a request to get its turn, and an answer to be fetched.
+        head: bytes of a request's first line and headers.
+        connections: at a time.
+        bodies: bytes of all the bodies that are held at a time.
+    """
+
+    body: int = 8 << 20
+    images: int = 2048
+    pixels: int = 12_500_000
+    seconds: float = 20.0
+    head: int = 32 << 10
+    connections: int = 256
+    bodies: int = 24 << 20
+
+
+SMALL = 64 << 10
+"""Bytes of a body that are held without counting: each connection has that much of a buffer anyway."""
+
+
+class RefusedError(KilonetError):
+    """A request that is answered with an error of its sender's.
+
+    Attributes:
+        status: of HTTP, 400 to 499.
+        headers: that the answer has besides.
+    """
+
+    def __init__(self, status: int, message: str, hint: str | None = None, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(message, hint)
+        self.status, self.headers = status, headers
+
+    async def send(self, send: Send) -> None:
+        """Answer with it."""
+        body = problem(self.message, self.hint)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class GoneError(Exception):
+    """The client has gone: nobody waits for an answer."""
+
+
+def problem(error: str, hint: str | None) -> bytes:
+    """The JSON of every refusal."""
+    return json.dumps({"error": error, "hint": hint}).encode()
+
+
+class Share:
+    """Something that there is only so much of: whoever wants some waits for it, in order of asking.
+
+    Args:
+        whole: how much there is.
+        seconds: that one waits.
+    """
+
+    def __init__(self, whole: int, seconds: float) -> None:
+        self._left, self._whole, self._seconds = whole, whole, seconds
+        self._turn, self._freed = asyncio.Lock(), asyncio.Event()
+
+    @asynccontextmanager
+    async def of(self, some: int) -> AsyncIterator[None]:
+        """Hold so much of it, all of it at most.
+
+        Raises:
+            RefusedError: with 429 if it did not come free in time.
+        """
+        some = min(some, self._whole)
+        try:
+            async with asyncio.timeout(self._seconds), self._turn:
+                while self._left < some:
+                    self._freed.clear()
+                    await self._freed.wait()
+                self._left -= some
+        except TimeoutError:
+            raise RefusedError(429, "too many requests at a time", "try again later", (b"retry-after", b"1")) from None
+        try:
+            yield
+        finally:
+            self._left += some
+            self._freed.set()
+
+
+def declared_length(value: bytes | None, limits: Limits) -> int | None:
+    """The length that a request's header gives its body, or None.
+
+    Raises:
+        RefusedError: with 413 if that is too much.
+    """
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise RefusedError(400, "content-length is no number of bytes")
+    if int(value) > limits.body:
+        raise too_large(limits)
+    return int(value)
+
+
+def too_large(limits: Limits) -> RefusedError:
+    """What to say of a body that is too large."""
+    return RefusedError(413, f"the body is larger than {limits.body:,} bytes", "send fewer or smaller images a request")
+
+
+async def read_body(receive: Receive, limits: Limits) -> bytes:
+    """A request's body, no more of which is held than the limit, however it comes.
+
+    Raises:
+        RefusedError: with 413 if it is too long, 408 if it does not come in time.
+        GoneError: if the client left.
+    """
+    message = await _first(receive, limits)
+    if not message.get("more_body"):
+        return _part(message, 0, limits)
+    parts, length = [_part(message, 0, limits)], 0
+    try:
+        async with asyncio.timeout(limits.seconds):
+            while message.get("more_body"):
+                length += len(parts[-1])
+                message = await receive()
+                parts.append(_part(message, length, limits))
+    except TimeoutError:
+        raise _late(limits) from None
+    return b"".join(parts)
+
+
+async def _first(receive: Receive, limits: Limits) -> Message:
+    try:
+        async with asyncio.timeout(limits.seconds):
+            return await receive()
+    except TimeoutError:
+        raise _late(limits) from None
+
+
+def _late(limits: Limits) -> RefusedError:
+    return RefusedError(408, f"the body did not come within {limits.seconds:g} seconds", "send it faster")
+
+
+def _part(message: Message, before: int, limits: Limits) -> bytes:
+    if message["type"] != "http.request":
+        raise GoneError
+    part: bytes = message.get("body", b"")
+    if before + len(part) > limits.body:
+        raise too_large(limits)
+    return part

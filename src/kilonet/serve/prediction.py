@@ -1,0 +1,164 @@
+"""`POST /v1/predict`: from a request to its answer."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from kilonet.serve import answers, bodies
+from kilonet.serve.limits import SMALL, GoneError, Limits, RefusedError, Share, declared_length, read_body
+from kilonet.serve.multipart import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from kilonet.serve.batching import Batcher
+    from kilonet.serve.decoding import Decoders
+    from kilonet.serve.metrics import Metrics
+    from kilonet.serve.packed import Packed
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Images = NDArray[np.uint8]
+
+
+class Predict:
+    """Answers predictions, as an ASGI application of its own: nothing stands between it and the bytes.
+
+    Args:
+        model: what images have to be.
+        batcher: computes.
+        writer: how an answer is written, of which the batcher has made rows.
+        decoders: make pictures into images.
+        metrics: counts images.
+        limits: what a request may cost.
+    """
+
+    def __init__(
+        self,
+        model: Packed,
+        batcher: Batcher,
+        writer: answers.Writer,
+        decoders: Decoders,
+        metrics: Metrics,
+        limits: Limits,
+    ) -> None:
+        self._model, self._batcher, self._writer = model, batcher, writer
+        self._metrics, self._limits = metrics, limits
+        self._bodies = Share(limits.bodies, limits.seconds)
+        self._answers = Share(limits.bodies // 2, limits.seconds)
+        self._decoders = decoders
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request, or say why not; where the client has left nobody is told."""
+        try:
+            await self._answer(scope, receive, send)
+        except RefusedError as error:
+            await error.send(send)
+        except GoneError:
+            return
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        kind, short = _kind(headers), _short(scope["query_string"])
+        chunked = b"transfer-encoding" in headers
+        length = declared_length(headers.get(b"content-length"), self._limits)
+        expected = length if length is not None else self._limits.body if chunked else 0
+        async with AsyncExitStack() as holding:
+            if expected > SMALL:
+                await holding.enter_async_context(self._bodies.of(expected))
+            body = await read_body(receive, self._limits)
+            if kind == bodies.RAW or kind == bodies.JSON:
+                read = bodies.raw_images if kind == bodies.RAW else bodies.json_images
+                images, drawn = read(body, self._model.shape, self._limits), None
+            else:
+                images, drawn = await self._pictures(body, kind, headers)
+            n = len(images) if drawn is None else len(drawn)
+            if (size := n * self._writer.length) > SMALL:
+                await holding.enter_async_context(self._answers.of(size))
+            answer = await self._predicted(images, drawn, short=short)
+            self._metrics.predicted(kind, n, n - len(images))
+            del body, images
+            await _send(send, answer)
+
+    async def _predicted(self, images: Images, drawn: list[bool] | None, *, short: bool) -> bytes:
+        """The answer for images, and where `drawn` says so, for pictures in which there was nothing."""
+        rows = await self._batcher.rows(images) if len(images) else np.empty((0, 0), np.uint8)
+        if short and len(rows):
+            rows = self._writer.short(rows)
+        if drawn is None or all(drawn):
+            return answers.joined([rows.tobytes()])
+        found = (row.tobytes() for row in rows)
+        nothing = answers.NOTHING_SHORT if short else answers.NOTHING
+        return answers.joined([next(found) if one else nothing for one in drawn])
+
+    async def _pictures(self, body: bytes, kind: str, headers: dict[bytes, bytes]) -> tuple[Images, list[bool]]:
+        """The images in a body's pictures, and of each picture whether anything was drawn."""
+        files: Sequence[bytes | memoryview] = [body]
+        if kind == bodies.FORM:
+            files = parts(body, headers[b"content-type"].decode("latin-1"), self._limits.images)
+            bodies.check_number(len(files), self._limits)
+        if not files or not any(len(file) for file in files):
+            raise RefusedError(422, "no picture", "send the bytes of a picture file, or several in multipart/form-data")
+        return await self._decoders.images(files)
+
+
+def _headers(scope: Message) -> dict[bytes, bytes]:
+    """The headers by name.
+
+    Raises:
+        RefusedError: with 400 if one that decides how the body is read is there twice.
+    """
+    listed: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(listed)
+    if len(headers) < len(listed):
+        for name in (b"content-type", b"content-length", b"content-encoding"):
+            if sum(one == name for one, _ in listed) > 1:
+                raise RefusedError(400, f"{name.decode()} is there twice")
+    return headers
+
+
+def _kind(headers: dict[bytes, bytes]) -> str:
+    """The content type, without what follows it.
+
+    Raises:
+        RefusedError: with 415 if it is none that is taken, or the body is compressed.
+    """
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise RefusedError(415, "compressed bodies are not taken", "send it without content-encoding")
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    if kind not in (bodies.RAW, bodies.JSON, bodies.FORM, *bodies.PICTURES):
+        given = f"content-type {kind[:80]}" if kind else "no content-type"
+        known = "image/png and other pictures', multipart/form-data, application/json or application/octet-stream"
+        raise RefusedError(415, f"{given} won't do", f"expected {known}")
+    return kind
+
+
+def _short(query: bytes) -> bool:
+    """Whether the answer shall leave the probabilities of all the classes out."""
+    if not query:
+        return False
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise RefusedError(400, "the query can't be read") from None
+    given = [value for name, value in pairs if name == "probabilities"]
+    if len(given) > 1 or (given and given[0] not in ("true", "false")):
+        raise RefusedError(422, "probabilities won't do: expected true or false, once")
+    return given == ["false"]
+
+
+async def _send(send: Send, answer: bytes) -> None:
+    """Send an answer; of a large one this returns when most of it is on its way."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    large = len(answer) > SMALL
+    await send({"type": "http.response.body", "body": answer, "more_body": large})
+    if large:
+        await send({"type": "http.response.body"})

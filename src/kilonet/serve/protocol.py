@@ -1,0 +1,147 @@
+"""Limits on what a connection may do before there is a request, and while an answer is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kilonet.serve.limits import Limits, problem
+
+if TYPE_CHECKING:
+    from asyncio import TimerHandle
+    from collections.abc import Callable
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, with a limit on a request's head, on its time, on connections, and on a slow reader's.
+
+    uvicorn itself waits for headers without end, however long they are.
+    """
+
+    limits = Limits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._quiet = 0
+        self._heads = True
+        self._coming = _Timer(self.loop, self.limits.seconds)
+        self._going = _Timer(self.loop, self.limits.seconds)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self.refuse(429, "too many connections at a time", "try again later")
+            return
+        self._coming.start(self._too_late)
+
+    def data_received(self, data: bytes) -> None:
+        """Take some bytes, as long as they come to something."""
+        if self.transport.is_closing():
+            return
+        self._quiet += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._quiet > self.limits.head:
+            self.refuse(431, f"more than {self.limits.head:,} bytes of headers", "send fewer")
+        elif self._heads:
+            self._coming.start(self._too_late)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._heads = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or one that follows a body, which nobody reads."""
+        if self._heads:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """A request's head is there."""
+        self._heads, self._quiet = False, 0
+        self._coming.stop()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        self._quiet = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is there."""
+        self._quiet = 0
+        self._coming.stop()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is given; what still comes of the request's body is let pass, for a while."""
+        super().on_response_complete()
+        if not self.cycle.more_body or self.transport.is_closing():
+            return
+        if self.expect_100_continue:
+            self.transport.close()  # a client that was not told to go on need not send the body
+        else:
+            self._coming.start(self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self._coming.stop()
+        self._going.stop()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client doesn't fetch its answer."""
+        super().pause_writing()
+        self._going.start(self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It goes on."""
+        super().resume_writing()
+        self._going.stop()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self.refuse(400, "this is no HTTP request", None)
+
+    def refuse(self, status: int, error: str, hint: str | None) -> None:
+        """Answer what is no request or no body, unless an answer is being given or due to an earlier one, and close."""
+        cycle = self.cycle
+        coming = cycle is not None and cycle.more_body and not cycle.response_started and not self.pipeline
+        if coming:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or cycle.response_complete or coming:
+            body = problem(error, hint)
+            lines = (
+                b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close",
+                b"x-content-type-options: nosniff", b"", body,
+            )  # fmt: skip
+            self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines))
+        self.transport.close()
+
+    def _too_late(self) -> None:
+        if not self.transport.is_closing():
+            self.refuse(408, f"no request came within {self.limits.seconds:g} seconds", None)
+
+
+class _Timer:
+    """Something that happens later, unless it is called off."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop, self._seconds = loop, seconds
+        self._handle: TimerHandle | None = None
+
+    def start(self, what: Callable[[], None]) -> None:
+        """Have it happen, if nothing is to happen yet."""
+        if self._handle is None:
+            self._handle = self._loop.call_later(self._seconds, what)
+
+    def stop(self) -> None:
+        """Call it off."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

@@ -1,0 +1,323 @@
+"""Each limit, met by what goes beyond it: an answer of its own, no memory, no hang."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import struct
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from kilonet.serve.limits import Limits
+from serve.conftest import children, serving
+from serve.talking import ask, connect, read, request
+from serve.test_api import RAW, drawing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kilonet.models import Classifier
+    from serve.conftest import Served
+
+LIMITS = Limits()
+SHORT = (
+    "import functools, kilonet.serve.limits as l\nl.Limits = functools.partial(l.Limits, seconds=1.0, connections=20)"
+)
+
+
+@pytest.fixture(scope="module")
+def hasty(digits_model: Classifier) -> Iterator[Served]:
+    """A server that waits for a second and takes 20 connections."""
+    with serving(digits_model, before=SHORT) as found:
+        yield found
+
+
+def refused(answer: object, status: int) -> str:
+    assert getattr(answer, "status", None) == status or getattr(answer, "status_code", None) == status, answer
+    found = answer.json()  # type: ignore[attr-defined]
+    assert set(found) == {"error", "hint"}
+    assert "Traceback" not in str(found)
+    assert "/work" not in str(found)
+    return str(found["error"])
+
+
+def test_a_body_that_says_it_is_too_long(served: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    refused(ask(served.port, request("/v1/predict", kind, f"content-length: {LIMITS.body + 1}")), 413)
+
+
+def test_a_body_too_long_is_answered_though_it_is_still_being_sent(served: Served) -> None:
+    answer = served.client.post("/v1/predict", content=bytes(3 * LIMITS.body), headers=RAW)
+    refused(answer, 413)
+
+
+def test_a_body_without_a_length_is_held_only_up_to_the_limit(served: Served) -> None:
+    before = served.memory()
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield bytes(1 << 20)
+
+    refused(served.client.post("/v1/predict", content=endless(), headers=RAW), 413)
+    assert served.memory() - before < 3 * LIMITS.body / 1e6
+
+
+def test_too_many_images(served: Served) -> None:
+    many = LIMITS.images + 1
+    refused(served.client.post("/v1/predict", content=bytes(many * 784), headers=RAW), 413)
+    array = b"[" + b",".join([b"[" + b",".join([b"[" + b",".join([b"0"] * 28) + b"]"] * 28) + b"]"] * many) + b"]"
+    assert len(array) < LIMITS.body
+    refused(served.client.post("/v1/predict", content=array, headers={"content-type": "application/json"}), 413)
+    part = b'--x\r\ncontent-disposition: form-data; name="f"\r\n\r\na\r\n'
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    refused(served.client.post("/v1/predict", content=part * many + b"--x--", headers=form), 413)
+
+
+def png(width: int, height: int) -> bytes:
+    """A picture of zeros that takes a thousandth of its size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    squeezer = zlib.compressobj(9)
+    rows = b"".join(squeezer.compress(bytes(width + 1)) for _ in range(height)) + squeezer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_too_many_pixels(served: Served) -> None:
+    before = served.memory()
+    kind = {"content-type": "image/png"}
+    assert "20000 x 20000" in refused(served.client.post("/v1/predict", content=png(20000, 20000), headers=kind), 413)
+    side = int((0.6 * LIMITS.pixels) ** 0.5)
+    assert served.client.post("/v1/predict", content=png(side, side), headers=kind).status_code == 200
+    both = [("file", ("a.png", png(side, side), "image/png"))] * 2
+    assert "together" in refused(served.client.post("/v1/predict", files=both), 413)
+    assert served.memory() - before < 100
+
+
+def test_a_jpeg_of_very_many_scans(served: Served) -> None:
+    file = io.BytesIO()
+    Image.new("L", (3000, 3000), 200).save(file, "JPEG", progressive=True)
+    content = file.getvalue().replace(b"\xff\xd9", b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 90 + b"\xff\xd9")
+    kind = {"content-type": "image/jpeg"}
+    refused(served.client.post("/v1/predict", content=content, headers=kind), 413)
+
+
+def test_a_picture_of_ten_thousand_frames(served: Served) -> None:
+    file = io.BytesIO()
+    frames = [Image.new("L", (28, 28), i % 2) for i in range(300)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=10)
+    whole = file.getvalue()
+    content = whole[:-1] + whole[800:-1] * 33 + b";"
+    answer = served.client.post("/v1/predict", content=content, headers={"content-type": "image/gif"})
+    assert answer.status_code in (200, 422)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/jsonx", "image/svg+xml", "video/mp4", "image/*"])
+def test_other_content_types(served: Served, kind: str) -> None:
+    refused(served.client.post("/v1/predict", content=bytes(784), headers={"content-type": kind}), 415)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "identity, gzip", "x"])
+def test_compressed_bodies(served: Served, coding: str) -> None:
+    refused(served.client.post("/v1/predict", content=bytes(784), headers=RAW | {"content-encoding": coding}), 415)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400), (b"[", 400), (b"nothing", 400), (b"[NaN]", 400), (b"[Infinity]", 400), (b"[1e999]", 422),
+        (b"[" * 100_000, 413), (b"[" * 9_000 + b"]" * 9_000, 400), (b"[true]", 422), (b"[[true, 1]]", 422),
+        (b"{}", 422), (b"[]", 422),
+        (b'{"images": 5}', 422), (b'{"images": []}', 422), (b'{"images": [1], "images": [2]}', 422), (b"5", 422),
+        (b"[" + b"9" * 5000 + b"]", 400), (b"[" + b"9" * 400 + b"]", 422), (b"[[1, 2], [3]]", 422), (b'"images"', 422),
+        (b"\xff\xfe[\x001\x00]\x00", 400), (b"[1, 2, 3]", 422), (b"null", 422), (b"[-1]", 422), (b"[256]", 422),
+        (b"[0.5]", 422), (b'{"imaegs": [1]}', 422), (b'[{"images": [1]}]', 422),
+    ],
+)  # fmt: skip
+def test_json_that_is_no_image(served: Served, body: bytes, status: int) -> None:
+    refused(served.client.post("/v1/predict", content=body, headers={"content-type": "application/json"}), status)
+
+
+@pytest.mark.parametrize("value", ["-1", "256", "0.5", "1e9", "-0.1", "1" * 40])
+def test_one_number_that_is_no_pixel(served: Served, value: str) -> None:
+    array = "[" + ",".join(["[" + ",".join(["0"] * 28) + "]"] * 28) + "]"
+    content = array.replace("0", value, 1).encode()
+    refused(served.client.post("/v1/predict", content=content, headers={"content-type": "application/json"}), 422)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("multipart/form-data", b"--x\r\n", 400),
+        ("multipart/form-data; boundary=", b"--x\r\n", 400),
+        ("multipart/form-data; boundary=x", b"", 400),
+        ("multipart/form-data; boundary=x", b"no boundary", 400),
+        ("multipart/form-data; boundary=x", b"--x--", 422),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--", 422),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\nabc\r\n--x--", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\na: " + b"b" * 20_000 + b"\r\n\r\nabc\r\n--x--", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--x", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--xy\r\n\r\n--x--", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--x--", 422),
+    ],
+)
+def test_malformed_forms(served: Served, kind: str, body: bytes, status: int) -> None:
+    refused(served.client.post("/v1/predict", content=body, headers={"content-type": kind}), status)
+
+
+@pytest.mark.parametrize("query", ["probabilities=x", "probabilities=", "probabilities=true&probabilities=false"])
+def test_queries_that_wont_do(served: Served, query: str) -> None:
+    refused(served.client.post(f"/v1/predict?{query}", content=bytes(784), headers=RAW), 422)
+
+
+def test_headers_without_end(served: Served) -> None:
+    for line in (b"a: b\r\n", b"x" * 1000):
+        with connect(served.port) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(200):
+                    connection.sendall(line * 100)
+                    time.sleep(0.001)
+            assert read(connection).status in (431, 0)
+    refused(ask(served.port, b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 40_000), 431)
+
+
+def test_trailers_without_end(served: Served) -> None:
+    before = served.memory()
+    kind = "content-type: application/octet-stream"
+    with connect(served.port) as connection:
+        connection.sendall(request("/v1/predict", kind, "transfer-encoding: chunked") + b"1\r\nx\r\n0\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(300):
+                connection.sendall(b"a: " + b"b" * 100_000 + b"\r\n")
+        assert read(connection).status in (431, 0)
+    assert served.memory() - before < 10
+
+
+POST = b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost localhost\r\n\r\n",
+        POST + b"content-length: x\r\n\r\n",
+        POST + b"content-length: -5\r\n\r\n",
+        POST + b"content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef",
+        POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET \xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+    ],
+)
+def test_what_is_no_request(served: Served, content: bytes) -> None:
+    answer = ask(served.port, content, seconds=5)
+    assert answer.status in (400, 404, 405)
+    assert set(answer.json()) == {"error", "hint"}
+
+
+def test_requests_sent_in_one_go_are_answered_in_their_order(served: Served) -> None:
+    kind, length = "content-type: application/octet-stream", "content-length: 784"
+    one = request("/v1/predict", kind, length, body=bytes(784))
+    two = request("/healthz", method="GET")
+    with connect(served.port) as connection:
+        connection.sendall(one + two + one)
+        whole = b""
+        while whole.count(b"HTTP/1.1 200 OK") < 3 or not whole.endswith(b"]}"):
+            part = connection.recv(1 << 16)
+            assert part
+            whole += part
+    assert whole.index(b"predictions") < whole.index(b'{"status":"ok"}') < whole.rindex(b"predictions")
+
+
+def test_a_client_that_asks_first_need_not_send_what_is_refused(served: Served) -> None:
+    kind = "content-type: text/plain"
+    with connect(served.port) as connection:
+        connection.sendall(request("/v1/predict", kind, "content-length: 784", "expect: 100-continue"))
+        refused(read(connection), 415)
+        assert connection.recv(1) == b""
+
+
+def test_clients_that_leave_do_no_harm(served: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    for sent in (10, 784 * 1000):
+        for _ in range(20):
+            with connect(served.port) as connection:
+                connection.sendall(request("/v1/predict", kind, "content-length: 784000", body=bytes(sent)))
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_a_reader_that_dies_is_replaced(served: Served) -> None:
+    readers = children(served.process.pid)
+    for pid in readers:
+        os.kill(int(pid), signal.SIGKILL)
+    kind = {"content-type": "image/png"}
+    statuses = [served.client.post("/v1/predict", content=drawing(), headers=kind).status_code for _ in range(4)]
+    assert statuses == [422, 422, 200, 200]
+    assert len(children(served.process.pid)) == len(readers)
+
+
+def test_a_slow_body(hasty: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    for head in ("content-length: 784", "transfer-encoding: chunked"):
+        with connect(hasty.port, 10) as connection:
+            connection.sendall(request("/v1/predict", kind, head))
+            for _ in range(7):
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(b"1\r\nx\r\n" if "chunked" in head else b"x")
+                time.sleep(0.2)
+            refused(read(connection), 408)
+
+
+def test_slow_headers(hasty: Served) -> None:
+    for begun in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: localhost\r\n"):
+        with connect(hasty.port, 10) as connection:
+            for _ in range(3):
+                connection.sendall(begun)
+                time.sleep(0.2)
+                begun = b"a: b\r\n" if begun.endswith(b"\n") else begun[:0]
+            refused(read(connection), 408)
+    with connect(hasty.port, 10) as connection:
+        connection.sendall(request("/healthz", method="GET"))
+        assert read(connection).status == 200
+        connection.sendall(b"GET /healthz HT")
+        refused(read(connection), 408)
+
+
+def test_a_client_that_does_not_fetch_its_answers(hasty: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    many = request("/v1/predict", kind, f"content-length: {2000 * 784}", body=bytes(2000 * 784))
+    with connect(hasty.port, 20) as connection:
+        for _ in range(40):
+            try:
+                connection.sendall(many)
+            except (ConnectionError, TimeoutError):
+                break
+        time.sleep(1.5)
+        assert hasty.memory() < 300
+    assert hasty.client.get("/healthz").status_code == 200
+
+
+def test_too_many_connections(hasty: Served) -> None:
+    with contextlib.ExitStack() as stack:
+        open_ones = [stack.enter_context(connect(hasty.port, 10)) for _ in range(30)]
+        last = read(open_ones[-1])
+        refused(last, 429)
+    time.sleep(0.2)
+    assert hasty.client.get("/healthz").status_code == 200

@@ -1,0 +1,89 @@
+"""How the server ends: what was begun is finished, nothing new is taken, and the status is 0."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serve.conftest import children, serving
+from serve.talking import connect, read, request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kilonet.models import Classifier
+
+HEAD = request("/v1/predict", "content-type: application/octet-stream", "content-length: 784")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_that_was_begun_is_finished(digits_model: Classifier, number: signal.Signals) -> None:
+    with serving(digits_model) as served, connect(served.port) as begun, connect(served.port) as idle:
+        begun.sendall(HEAD + bytes(400))
+        idle.sendall(request("/healthz", method="GET"))
+        assert read(idle).status == 200
+        readers = children(served.process.pid)
+        assert readers
+        served.process.send_signal(number)
+        assert idle.recv(1) == b""
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", served.port), 5) as late:  # noqa: PT012
+            late.sendall(request("/healthz", method="GET"))
+            if not late.recv(1):
+                raise OSError
+        assert served.process.poll() is None
+        begun.sendall(bytes(384))
+        answer = read(begun)
+        assert answer.status == 200
+        assert b"connection: close" in answer.head
+        assert len(answer.json()["predictions"]) == 1
+        assert served.process.wait(30) == 0
+        assert served.process.stdout is not None
+        assert served.process.stdout.read() == "kilonet serve: stopped\n"
+        assert not [pid for pid in readers if alive(pid)]
+
+
+def alive(pid: str) -> bool:
+    from pathlib import Path
+
+    for _ in range(50):
+        if not Path(f"/proc/{pid}").exists():
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_a_second_signal_ends_it_on_the_spot(digits_model: Classifier) -> None:
+    with serving(digits_model) as served, connect(served.port) as begun:
+        begun.sendall(HEAD)
+        time.sleep(0.3)
+        served.process.send_signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            begun.settimeout(1)
+            begun.recv(1)
+        assert served.process.poll() is None
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(10) == 0
+
+
+def test_readers_end_with_a_server_that_is_killed(digits_model: Classifier) -> None:
+    with serving(digits_model) as served:
+        readers = children(served.process.pid)
+        served.process.kill()
+        served.process.wait(10)
+        assert readers
+        assert not [pid for pid in readers if alive(pid)]
+
+
+def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "kilonet", "serve", "nothing", "--port", "0", "--project", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no run nothing\n")
