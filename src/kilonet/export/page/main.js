@@ -83,7 +83,8 @@ function start() {
   element("undo").addEventListener("click", pad.undo);
   element("clear").addEventListener("click", pad.clear);
   document.addEventListener("keydown", (event) => {
-    const undo = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+    const chord = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+    const undo = chord && event.key.toLowerCase() === "z";
     const clear = event.key === "Delete" || event.key === "Backspace";
     if (undo) pad.undo();
     if (clear) pad.clear();
