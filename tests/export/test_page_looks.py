@@ -110,6 +110,10 @@ def test_on_a_small_phone_the_answer_is_in_sight_while_drawing(browser: Browser,
             assert box is not None
             assert box["y"] >= 0
             assert box["y"] + box["height"] <= 568
+        before = tab.locator("#pad").bounding_box()
+        draw(tab, "0")
+        answered(tab, "0")
+        assert tab.locator("#pad").bounding_box() == before, "the pad moves under the pen"
 
 
 def middle(tab: Page) -> tuple[float, float]:

@@ -83,18 +83,24 @@ function start() {
   element("undo").addEventListener("click", pad.undo);
   element("clear").addEventListener("click", pad.clear);
   document.addEventListener("keydown", (event) => {
-    const undo = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+    const chord = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+    const undo = chord && event.key.toLowerCase() === "z";
     const clear = event.key === "Delete" || event.key === "Backspace";
     if (undo) pad.undo();
     if (clear) pad.clear();
     if (undo || clear) event.preventDefault();
   });
 
-  new ResizeObserver(() => {
+  function fit() {
     canvas.width = Math.round(canvas.clientWidth * window.devicePixelRatio);
     canvas.height = Math.round(canvas.clientHeight * window.devicePixelRatio);
     showPad();
-  }).observe(canvas);
+  }
+  new ResizeObserver(fit).observe(canvas);
+  window.addEventListener("resize", () => {
+    fit(); // zooming may change the dots of a pixel alone
+    refresh();
+  });
   dark.addEventListener("change", showPad);
 
   window.kilonet = Object.freeze({ logits: net.logits, prepare: ready, shape: model.shape, classes: model.classes });

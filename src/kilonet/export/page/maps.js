@@ -119,7 +119,8 @@ function nameOf({ kind, given, out, kernel, stride, groups, relu }) {
     return `${name} ${whole ? "over the whole map" : `of ${window_}`}${then}`;
   }
   if (whole) return `Fully connected${then}`;
-  const what = groups === 1 ? "Convolution" : groups === given[0] ? "Convolution of each channel" : `Convolution in ${groups} groups`;
+  const apart = groups === given[0] ? " of each channel" : ` in ${groups} groups`;
+  const what = `Convolution${groups === 1 ? "" : apart}`;
   const step = stride[0] * stride[1] === 1 ? "" : `, step ${stride[0] === stride[1] ? stride[0] : stride.join(" × ")}`;
   return `${what}, ${window_}${step}${then}`;
 }

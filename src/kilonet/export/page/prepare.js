@@ -279,7 +279,7 @@ function awayFrom(light, grid) {
   return grid.values.map((value, i) => value - paper[i]);
 }
 
-/** The ink among cells' distances from the paper: 1 or -1, bright or dark; where it is; its level; and the noise. Or null. */
+/** The ink among cells' distances from the paper, or null: its sign, 1 or -1, where it is, its level; and the noise. */
 function find(away, { rows, columns }) {
   const noise = 1.4826 * median(away.map(Math.abs));
   const least = Math.max(FAINTEST, 4 * noise);
@@ -381,7 +381,8 @@ function stroked({ height, width, values }) {
   const most = Math.max(...values);
   let ink = values.map((value) => value / most);
   const solidity = () => sumOf(ink.map((value) => value * value)) / sumOf(ink);
-  const at = (row, column) => (row < 0 || row >= height || column < 0 || column >= width ? 0 : ink[row * width + column]);
+  const within = (row, column) => row >= 0 && row < height && column >= 0 && column < width;
+  const at = (row, column) => (within(row, column) ? ink[row * width + column] : 0);
   const neighbours = (i) => {
     const [row, column] = [Math.floor(i / width), i % width];
     return at(row - 1, column) + at(row + 1, column) + at(row, column - 1) + at(row, column + 1);
