@@ -254,6 +254,13 @@ def test_a_client_that_asks_first_need_not_send_what_is_refused(served: Served) 
         assert connection.recv(1) == b""
 
 
+def test_a_client_that_says_it_has_sent_all_gets_its_answer(served: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    one = request("/v1/predict", kind, "content-length: 784", body=bytes(784))
+    assert [ask(served.port, one, close=True).status for _ in range(20)] == [200] * 20
+    assert ask(served.port, one[:-1], close=True).status == 0
+
+
 def test_clients_that_leave_do_no_harm(served: Served) -> None:
     kind = "content-type: application/octet-stream"
     for sent in (10, 784 * 1000):

@@ -55,6 +55,14 @@ class Connection(HttpToolsProtocol):
         elif self._heads:
             self._coming.start(self._too_late)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing more; it still gets the answer to what it has sent whole."""
+        cycle = self.cycle
+        due = cycle is not None and not cycle.response_complete and not cycle.more_body
+        if due:
+            cycle.keep_alive = False
+        return due
+
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
