@@ -120,6 +120,26 @@ def test_awkward_pictures(digit: InC) -> None:
     distances(digit, "digit", pictures)
 
 
+def test_symmetrical_drawings(digit: InC) -> None:
+    """Their centre of mass lies just between two places."""
+    pictures = []
+    for side in range(30, 130, 3):
+        x, y = np.indices((side, side)) - side // 2
+        pictures += [np.where(np.abs(np.hypot(x, y) - side / 4) < side / 16, 255, 0).astype(np.uint8)]
+        pictures += [np.where((np.abs(x) < side / 16) & (np.abs(y) < side / 3), 0, 200).astype(np.uint8)]
+    check_alike(distances(digit, "digit", pictures))
+
+
+def test_tables_beside_the_paper(digit: InC) -> None:
+    pictures = []
+    for along in range(10, 100, 4):
+        picture = np.full((100, 100), 220, np.uint8)
+        picture[30:70, 48:54] = 20
+        picture[:6, :along] = 20
+        pictures += [picture, np.ascontiguousarray(picture.T), np.ascontiguousarray(picture[::-1])]
+    check_alike(distances(digit, "digit", pictures))
+
+
 def test_what_c_leaves_out(digit: InC) -> None:
     """More than 64 cells a side don't fit into its memory."""
     picture = np.zeros((2, 300), np.uint8)

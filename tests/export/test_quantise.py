@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 import kilonet as kn
 from export.nets import images_for, logits_of, random_model
 from kilonet.export import forward
+from kilonet.export import quantise as quantising
 from kilonet.export.integers import scores
 from kilonet.export.layers import Layer, Net, plain_net
-from kilonet.export.quantise import CALIBRATIONS, QuantisedNet, best, quantise
+from kilonet.export.quantise import QuantisedNet, best, quantise
+from kilonet.export.rounding import rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,17 +113,36 @@ def test_sums_fit_32_bits_for_the_worst_image() -> None:
     np.testing.assert_allclose(logits(quantised, worst), expected, atol=1e-3 * expected.max())
 
 
-def test_validation_chooses_the_calibration(mnist_5k: kn.ImageSet) -> None:
-    data = mnist_5k.split()
-    assert data.val is not None
-    model = kn.build("linear", data.train, seed=0)
-    kn.fit(model, data, kn.recipe("linear", epochs=2, seed=0))
-    net = plain_net(model, "c")
-    tried = [quantise(net, data.train.images, most) for most in CALIBRATIONS]
-    right = [int((scores(one, data.val.images).argmax(axis=1) == data.val.labels).sum()) for one in tried]
-    wanted = int((logits_of(model, data.val.images).argmax(axis=1) == data.val.labels).sum())
-    found = (scores(best(net, data.train.images, data.val), data.val.images).argmax(axis=1) == data.val.labels).sum()
-    assert found == next((n for n in right if n >= wanted), max(right))
+@pytest.mark.parametrize("tried", [(1, 50), (50, 1), (1, 2, 50, 3)])
+def test_validation_chooses_the_calibration(tried: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first images are black: calibrated on these alone, all maps are cut off."""
+    rng = np.random.default_rng(0)
+    first = replace(convolution(rng.normal(size=(8, 1, 3, 3)), np.zeros(8), (1, 5, 5), 1), relu=True)
+    net = net_of(first, convolution(rng.normal(size=(3, 8, 5, 5)), np.zeros(3), (8, 5, 5)))
+    images = rng.integers(0, 256, (50, 1, 5, 5), np.uint8)
+    images[[0, 16, 25, 32]] = 0
+    labels = forward.logits(net, images).argmax(axis=1)
+    monkeypatch.setattr(quantising, "CALIBRATIONS", tried)
+    judges = kn.ImageSet(images, labels, net.classes)
+    found, wanted = (scores(one, images) for one in (best(net, images, judges), quantise(net, images, 50)))
+    np.testing.assert_array_equal(found, wanted)
+    assert (scores(quantise(net, images, 1), images) != wanted).any()
+
+
+def test_rounding_minds_the_outputs() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(6, 2, 3, 3))
+    layer = convolution(weight, np.zeros(6), (2, 9, 9), padding=1)
+    given = rng.normal(size=(300, 2, 1, 1)) + 0.3 * rng.normal(size=(300, 2, 9, 9))
+    wanted = forward.output(layer, torch.from_numpy(given)).numpy()
+
+    def error(whole: NDArray[np.float64], bias: NDArray[np.float64]) -> float:
+        found = forward.output(replace(layer, weight=whole, bias=bias), torch.from_numpy(given)).numpy()
+        return float(np.sqrt(((found - wanted) ** 2).mean()))
+
+    whole, bias = rounded(layer, weight, given, wanted)
+    np.testing.assert_array_equal(whole, np.rint(whole))
+    assert error(whole, bias) < 0.7 * error(np.rint(weight), np.zeros(6))
 
 
 @pytest.mark.full

@@ -122,7 +122,8 @@ def _sizes(layer: Layer) -> list[int]:
 
 def _size(layers: Iterable[Layer]) -> str:
     """The smallest type that holds the layers' sizes."""
-    return "uint16_t" if max(max(_sizes(layer)) for layer in layers) < 2**16 else "int32_t"
+    most = max(max(_sizes(layer)) for layer in layers)
+    return "uint8_t" if most < 2**8 else "uint16_t" if most < 2**16 else "int32_t"
 
 
 def _table(prefix: str, rows: Iterable[Sequence[object]]) -> str:

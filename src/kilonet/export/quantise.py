@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kilonet.images import ImageSet
 
-CALIBRATIONS = (1000, 500, 2000, 250)
+CALIBRATIONS = (1000, 500, 700, 300)
 """How many images the ranges of maps are found on; which of these does best is chance."""
 LONGEST_SUM = 2**31
 SCORE_LIMIT = 2**23
