@@ -37,9 +37,9 @@ def preparer(net: Net, prefix: str) -> Preparer:
     common = part("prepare_common.c", prefix, faintest_whole=ceil(ink.FAINTEST))
     if net.preparation == "digit" and net.shape[0] == 1:
         return _digit(net, prefix, common)
-    pixels = "greyscale" if net.shape[0] == 1 else "red, green, blue and red again"
+    pixels = "a byte of brightness a pixel" if net.shape[0] == 1 else "bytes of red, green and blue by turns"
     return Preparer(
-        part("prepare_resize.h", prefix, pixels=pixels, faintest=ceil(ink.FAINTEST)),
+        part("prepare_resize.h", prefix, pixels=pixels),
         common + part("prepare_resize.c", prefix),
     )
 
