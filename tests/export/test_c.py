@@ -230,7 +230,7 @@ def test_classify_needs_no_floats_in_integers(written: dict[str, Path], tmp_path
     call("arm-none-eabi-gcc", *CORTEX_M4, folder, main, *flags, "-lgcc", "-o", tmp_path / "program")
     names = call("arm-none-eabi-nm", tmp_path / "program")
     assert "kilo_4k_scores" in names
-    assert not re.search(r"__aeabi_[fd]|prepare|test_image|kilo_4k_logits", names)
+    assert not re.search(r"__aeabi_[fd]|prepare|test_pixels|kilo_4k_logits", names)
 
 
 NAMES = ('a"b\n', "*/ int x; /*", "??/", "\\", "%s", "é漢", "a\0b", "x" * 5000, "//", "'")

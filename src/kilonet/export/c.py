@@ -151,14 +151,31 @@ def _memory(net: Net | QuantisedNet, written: Written, prepare: Preparer, prefix
 
 
 def _test(net: Net | QuantisedNet, prefix: str, example: NDArray[np.uint8]) -> str:
-    pixels = array("uint8_t", f"{prefix}_test_image", example.transpose(1, 2, 0))
+    by_pixel = example.transpose(1, 2, 0)
+    top, left, box = _without_border(by_pixel)
+    pixels = array("uint8_t", f"{prefix}_test_pixels", box)
     if isinstance(net, QuantisedNet):
         expected = integers.scores(net, example[None])[0]
         answer = array("int32_t", f"{prefix}_test_scores", expected)
     else:
         expected = forward.logits(net, example[None])[0]
         answer = array("float", f"{prefix}_test_logits", expected)
-    return pixels + answer + part(f"test_{_kind(net)}.c", prefix, test_class=int(np.argmax(expected)))
+    width, channels = by_pixel.shape[1:]
+    code = part(
+        f"test_{_kind(net)}.c", prefix, test_class=int(np.argmax(expected)), test_bytes=box.size,
+        test_first=(top * width + left) * channels, test_row=box[0].size,
+    )  # fmt: skip
+    return pixels + answer + code
+
+
+def _without_border(image: NDArray[np.uint8]) -> tuple[int, int, NDArray[np.uint8]]:
+    """The part of an image, (H, W, C), outside of which it is black, and that part's first row and column."""
+    lit = image.max(axis=2) > 0
+    rows, columns = (np.flatnonzero(lit.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return 0, 0, image[:1, :1]
+    top, left = int(rows[0]), int(columns[0])
+    return top, left, image[top : rows[-1] + 1, left : columns[-1] + 1]
 
 
 def _classes(net: Net, prefix: str) -> str:

@@ -22,7 +22,7 @@ from kilonet.evaluation import aligned, finite_logits
 from kilonet.export import c, html, onnx
 from kilonet.export.layers import plain_net
 from kilonet.export.proof import MOST_LOST, TOLERANCE, Agreement, MissingToolError, compared
-from kilonet.export.quantise import quantise
+from kilonet.export.quantise import best
 from kilonet.measuring import measured_images
 
 if TYPE_CHECKING:
@@ -175,17 +175,19 @@ def _write(model: Classifier, to: Kind, path: Path, images: Images, *, int8: boo
         files.write(path, html.page(model))
     else:
         net: Net | QuantisedNet = plain_net(model, "c")
-        if int8 and images.train is not None:
-            net = quantise(plain_net(model, "c"), images.train.images)
+        if int8 and images.train is not None and images.val is not None:
+            net = best(plain_net(model, "c"), images.train.images, images.val[0])
         c.write(net, path, _example(model, images))
         facts = c.facts(net)
     return {**facts, "bytes": {one.name: one.stat().st_size for one in sorted(path.parent.iterdir())}}
 
 
 def _example(model: Classifier, images: Images) -> NDArray[np.uint8]:
-    """An image for a self-test: the first that there is, or a pattern."""
+    """An image for a self-test: of the first hundred that with the fewest lit pixels, but some; or a pattern."""
     if images.measured is not None:
-        return np.asarray(images.measured[0].images[0])
+        some = images.measured[0].images[:100]
+        lit = np.count_nonzero(some.reshape(len(some), -1), axis=1)
+        return np.asarray(some[np.where(lit > 0, lit, some[0].size + 1).argmin()])
     pixels = np.arange(np.prod(model.shape))
     return (pixels * pixels // 7 % 256).astype(np.uint8).reshape(model.shape)
 
