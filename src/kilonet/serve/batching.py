@@ -22,7 +22,7 @@ TOGETHER = 128
 """Images from which on a batch gains nothing by more."""
 AT_ONCE = 8
 """Images that the kernels compute in the time of one."""
-PATIENCE = 0.004
+PATIENCE = 0.008
 """Seconds that an image waits for others at most, where others are known to come."""
 
 
