@@ -95,7 +95,7 @@ def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     ground = _paper(image) if image.has_transparency_data else None
     pixels, grey = np.empty((image.height, image.width, 3), np.uint8), True
     for rows, part in _bands(image):
-        coloured = _on(ground, part) if ground else part.convert("RGB")
+        coloured = _on(ground, part) if ground else part if part.mode == "RGB" else part.convert("RGB")
         red, green, blue = (channel.tobytes() for channel in coloured.split())
         grey = grey and red == green == blue
         pixels[rows] = np.asarray(coloured)

@@ -35,6 +35,7 @@ def test_a_request_that_was_begun_is_finished(digits_model: Classifier, number: 
             late.sendall(request("/healthz", method="GET"))
             if not late.recv(1):
                 raise OSError
+        time.sleep(1)
         assert served.process.poll() is None
         begun.sendall(bytes(384))
         answer = read(begun)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 TOGETHER = 128
 """Images from which on a batch gains nothing by more."""
+AT_ONCE = 8
+"""Images that the kernels compute in the time of one."""
+PATIENCE = 0.008
+"""Seconds that an image waits for others at most, where others are known to come."""
 
 
 class Batcher:
@@ -35,15 +39,26 @@ class Batcher:
         self._waiting: deque[tuple[Images, asyncio.Future[NDArray[np.uint8]]]] = deque()
         self._thread = ThreadPoolExecutor(1, "predict")
         self._running: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def rows(self, images: Images) -> asyncio.Future[NDArray[np.uint8]]:
-        """The rows of `Writer.rows` for some images, uint8, (N, C, H, W)."""
+    def rows(self, images: Images, *, more_come: bool = False) -> asyncio.Future[NDArray[np.uint8]]:
+        """The rows of `Writer.rows` for some images, uint8, (N, C, H, W); where more are to come they may wait."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[NDArray[np.uint8]] = loop.create_future()
         self._waiting.append((images, future))
-        if self._running is None:
-            self._running = loop.create_task(self._work())
+        if more_come and len(self._waiting) < AT_ONCE:
+            if self._running is None and self._timer is None:
+                self._timer = loop.call_later(PATIENCE, self._start)
+        else:
+            self._start()
         return future
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

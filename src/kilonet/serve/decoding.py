@@ -55,6 +55,11 @@ class Decoders:
             while not self._idle.empty():
                 self._idle.get_nowait().end()
 
+    @property
+    def busy(self) -> bool:
+        """Whether pictures are being read."""
+        return self._idle.qsize() < self._count
+
     async def images(self, files: Sequence[bytes | memoryview]) -> tuple[NDArray[np.uint8], list[bool]]:
         """The images in some picture files, uint8, (N, C, H, W), and of each file whether anything was drawn.
 

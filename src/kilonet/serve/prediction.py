@@ -89,7 +89,10 @@ class Predict:
 
     async def _predicted(self, images: Images, drawn: list[bool] | None, *, short: bool) -> bytes:
         """The answer for images, and where `drawn` says so, for pictures in which there was nothing."""
-        rows = await self._batcher.rows(images) if len(images) else np.empty((0, 0), np.uint8)
+        more_come = drawn is not None and self._decoders.busy
+        rows = np.empty((0, 0), np.uint8)
+        if len(images):
+            rows = await self._batcher.rows(images, more_come=more_come)
         if short and len(rows):
             rows = self._writer.short(rows)
         if drawn is None or all(drawn):
