@@ -16,8 +16,8 @@ COARSE, FINE = 64, 128
 """The most cells a side where a picture is looked over, and where its ink is looked at."""
 FAINTEST = 10.0
 """Levels, of 255, by which ink differs from its paper at least."""
-ROUNDS = 10
-"""Of the fit of the paper's brightness; it has settled by then."""
+ROUNDS, SETTLED = 10, 0.1
+"""Of the fit of the paper's brightness, at most; and the levels by which a term still moves when it is done."""
 EDGE = 0.4
 """Of the ink's level, where a stroke ends."""
 SPECK = 0.05
@@ -131,7 +131,9 @@ class _Paper:
         for _ in range(ROUNDS):
             far = np.maximum(4.0, 2 * _median(np.abs(away)))
             weighted = terms / (1 + (away / far) ** 2)[:, None]
-            fitted = np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ values)
+            before, fitted = fitted, np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ values)
+            if np.abs(fitted - before).max() < SETTLED:
+                break
             away = values - terms @ fitted
         return cls(grid.window, fitted)
 

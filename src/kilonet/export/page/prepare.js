@@ -3,7 +3,7 @@
 const BOX = 20 / 28;
 const [COARSE, FINE] = [64, 128];
 const FAINTEST = 10;
-const ROUNDS = 10;
+const [ROUNDS, SETTLED] = [10, 0.1];
 const EDGE = 0.4;
 const SPECK = 0.05;
 const OUTER = 0.02;
@@ -217,11 +217,13 @@ function paperUnder(grid) {
   }
   const middle = median(values);
   let away = values.map((value) => value - middle);
-  let fitted;
+  let fitted = new Array(6).fill(0);
   for (let round = 0; round < ROUNDS; round++) {
     const far = Math.max(4, 2 * median(away.map(Math.abs)));
     const weights = away.map((one) => 1 / (1 + (one / far) ** 2));
+    const before = fitted;
     fitted = solved(...normalEquations(terms, values, weights));
+    if (fitted.every((term, i) => Math.abs(term - before[i]) < SETTLED)) break;
     away = values.map((value, i) => value - terms[i].reduce((sum, term, j) => sum + term * fitted[j], 0));
   }
   const [a, b, c, d, e, f] = fitted;
