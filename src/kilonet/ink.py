@@ -12,7 +12,7 @@ from kilonet.components import label
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COARSE, FINE = 64, 128
+COARSE, FINE = 64, 96
 """The most cells a side where a picture is looked over, and where its ink is looked at."""
 FAINTEST = 10.0
 """Levels, of 255, by which ink differs from its paper at least."""

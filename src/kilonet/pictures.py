@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from kilonet.errors import DataError
 from kilonet.files import printable
@@ -92,14 +92,34 @@ def _to_array(image: Image.Image) -> NDArray[np.uint8]:
         return _of_values(image)
     if image.mode in ("1", "L") and not image.has_transparency_data:
         return np.array(image.convert("L"))
-    ground = _paper(image) if image.has_transparency_data else None
+    ground = _paper(image) if _is_seen_through(image) else None
+    if image.width * image.height <= _BAND:
+        coloured = _coloured(image, ground)
+        return np.array(coloured.getchannel(0) if _is_grey(coloured) else coloured)
     pixels, grey = np.empty((image.height, image.width, 3), np.uint8), True
     for rows, part in _bands(image):
-        coloured = _on(ground, part) if ground else part if part.mode == "RGB" else part.convert("RGB")
-        red, green, blue = (channel.tobytes() for channel in coloured.split())
-        grey = grey and red == green == blue
+        coloured = _coloured(part, ground)
+        grey = grey and _is_grey(coloured)
         pixels[rows] = np.asarray(coloured)
     return np.ascontiguousarray(pixels[..., 0]) if grey else pixels
+
+
+def _is_seen_through(image: Image.Image) -> bool:
+    """Whether any of a picture may be transparent: drawings from browsers have an alpha channel that says no."""
+    return image.has_transparency_data and (image.mode != "RGBA" or image.getchannel("A").getextrema()[0] != 255)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    red, green, blue = image.split()
+    return all(ImageChops.difference(red, other).getbbox() is None for other in (green, blue))
+
+
+def _coloured(image: Image.Image, ground: str | None) -> Image.Image:
+    """A picture as RGB, on some ground if parts of it are transparent."""
+    if ground is not None:
+        paper = Image.new("RGBA", image.size, ground)
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
@@ -122,10 +142,6 @@ def _paper(image: Image.Image) -> str:
         bright += int((np.array(whole.convert("L"), np.int64) * alpha).sum())
         shown += int(alpha.sum())
     return "black" if bright > 127 * shown else "white"
-
-
-def _on(ground: str, image: Image.Image) -> Image.Image:
-    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image.convert("RGBA")).convert("RGB")
 
 
 def _of_values(image: Image.Image) -> NDArray[np.uint8]:

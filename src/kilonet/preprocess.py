@@ -60,10 +60,10 @@ def recipe(preparation: Preparation) -> dict[str, float | str]:
     if preparation == "resize":
         return {"name": "resize", "filter": "means over areas, or lines between centres"}
     numbers = {
-        "box": BOX, "coarse": ink.COARSE, "fine": ink.FINE, "faintest": ink.FAINTEST, "rounds": ink.ROUNDS, "settled": ink.SETTLED,
-        "edge": ink.EDGE, "speck": ink.SPECK, "outer": ink.OUTER, "smallest": ink.SMALLEST, "bar": ink.BAR,
-        "blot": ink.BLOT, "clear": ink.CLEAR, "grain": ink.GRAIN, "solid": ink.SOLID, "thin": THIN, "thick": THICK,
-        "spread": SPREAD, "times": TIMES, "tie": TIE,
+        "box": BOX, "coarse": ink.COARSE, "fine": ink.FINE, "faintest": ink.FAINTEST, "rounds": ink.ROUNDS,
+        "settled": ink.SETTLED, "edge": ink.EDGE, "speck": ink.SPECK, "outer": ink.OUTER, "smallest": ink.SMALLEST,
+        "bar": ink.BAR, "blot": ink.BLOT, "clear": ink.CLEAR, "grain": ink.GRAIN, "solid": ink.SOLID, "thin": THIN,
+        "thick": THICK, "spread": SPREAD, "times": TIMES, "tie": TIE,
     }  # fmt: skip
     return {"name": "digit", "ink": "bright on black", **numbers}
 

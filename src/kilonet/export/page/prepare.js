@@ -1,7 +1,7 @@
 // From any picture to the image that the model was trained on: what preprocess.py and ink.py do, step by step.
 
 const BOX = 20 / 28;
-const [COARSE, FINE] = [64, 128];
+const [COARSE, FINE] = [64, 96];
 const FAINTEST = 10;
 const [ROUNDS, SETTLED] = [10, 0.1];
 const EDGE = 0.4;
