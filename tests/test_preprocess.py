@@ -155,6 +155,45 @@ def test_an_image_of_mnist_is_taken_as_it_is(mnist_5k: kn.ImageSet) -> None:
         np.testing.assert_array_equal(seen(255 - image[0]), image)
 
 
+@pytest.mark.parametrize("margin", [5, 10, 20])
+def test_a_tight_crop_is_read(margin: int) -> None:
+    """Ink that covers a third of the picture and more is no noise."""
+    picture = seven(width=44)
+    rows, columns = (np.flatnonzero((picture < 128).any(axis=axis)) for axis in (1, 0))
+    tight = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert (tight < 128).mean() > 0.45
+    assert apart(seen(np.pad(tight, margin, constant_values=255)), seen(picture)) < NEAR
+
+
+def small_pictures() -> dict[str, Picture]:
+    dot, square, noise = np.zeros((28, 28), np.uint8), np.zeros((28, 28), np.uint8), np.zeros((28, 28), np.uint8)
+    dot[14, 14], square[10:18, 10:18] = 255, 255
+    noise[4:24, 4:24] = np.random.default_rng(0).integers(0, 256, (20, 20))
+    return {"a pixel": dot, "a square": square, "a dark pixel": 255 - dot, "noise": noise}
+
+
+@pytest.mark.parametrize("name", [name for name in small_pictures() if name != "noise"])
+def test_nothing_is_drawn_on_a_picture_of_the_models_size(name: str) -> None:
+    assert prepare(small_pictures()[name], GREY, "digit") is None
+
+
+def test_a_small_picture_is_taken_as_it_is_only_if_it_was_made_so(mnist_5k: kn.ImageSet) -> None:
+    image = mnist_5k.images[2600, 0]
+    corner = np.zeros((28, 28), np.uint8)
+    corner[:14, :14] = image[::2, ::2]
+    assert max(extent(seen(corner))) >= 19
+    moved = np.roll(image, 6, axis=1)
+    assert middle(seen(moved)) == pytest.approx((13.5, 13.5), abs=0.6)
+
+
+def test_what_is_too_long_holds_nothing() -> None:
+    picture = np.zeros((2, 200), np.uint8)
+    picture[:, 50:90] = 255
+    assert prepare(picture, GREY, "digit") is None
+    assert prepare(picture, GREY, "resize") is None
+    assert prepare(picture[:, :100], GREY, "resize") is not None
+
+
 def test_resizing_takes_the_whole_picture() -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (56, 84, 3), dtype=np.uint8)
@@ -274,7 +313,7 @@ def test_predict_tells_that_nothing_is_drawn(
         cli.main(told)
     assert "nothing drawn" in capsys.readouterr().out
     with Image.open("shown.png") as shown:
-        assert shown.size[0] > 300
+        assert shown.size[0] > 6 * 110, "each picture beside what the model saw of it: two pairs a row"
 
 
 def test_other_digits_are_not_near() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from kilonet.components import label
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-COARSE, FINE = 64, 96
+COARSE, FINE = 64, 128
 """The most cells a side where a picture is looked over, and where its ink is looked at."""
 FAINTEST = 10.0
 """Levels, of 255, by which ink differs from its paper at least."""
@@ -30,6 +33,7 @@ BAR, BLOT = 0.9, 0.77
 """Of its box, what a bar along the picture's edge fills, and a blot: a disc fills pi / 4, and 2 of 50,000 digits do."""
 CLEAR, SOLID = 0.15, 0.85
 """Of the ink's level, what is all paper and what is all ink."""
+_DEVIATION = 1.4826
 GRAIN = 3.0
 """Standard deviations of the noise that are all paper, too, but no more than up to where strokes end."""
 
@@ -42,7 +46,8 @@ def shades(picture: NDArray[np.uint8]) -> NDArray[np.float64] | None:
     """
     coarse = _Grid.over(picture, _Window(0, 0, *picture.shape), COARSE)
     paper = _Paper.under(coarse)
-    found = _find(coarse.values - paper.light(coarse))
+    away = coarse.values - paper.light(coarse)
+    found = next(filter(None, (_find(away, noise) for noise in _noises(away, coarse.values))), None)
     if found is None:
         return None
     fine = _Grid.over(picture, coarse.window_around(found.mask), FINE)
@@ -51,7 +56,7 @@ def shades(picture: NDArray[np.uint8]) -> NDArray[np.float64] | None:
         return None
     level = _level(ink, EDGE * found.level)
     drawn = ink > EDGE * level
-    box = _inside(drawn)
+    box = inside(drawn)
     if _is_blot(drawn[box]):
         return None
     grain = found.noise * coarse.size / fine.size / level
@@ -96,7 +101,7 @@ class _Grid:
 
     def window_around(self, mask: NDArray[np.bool_]) -> _Window:
         """The window around some cells and one more on each side, as far as this one goes."""
-        rows, columns = _inside(mask)
+        rows, columns = inside(mask)
         top, left = max(0, rows.start - 1) * self.size, max(0, columns.start - 1) * self.size
         bottom = min(self.window.height, (rows.stop + 1) * self.size)
         right = min(self.window.width, (columns.stop + 1) * self.size)
@@ -185,14 +190,24 @@ class _Found:
     noise: float
 
 
-def _find(away: NDArray[np.float64]) -> _Found | None:
+def _noises(away: NDArray[np.float64], cells: NDArray[np.float64]) -> Iterator[float]:
+    """The standard deviation of the noise: by the median distance from the paper; then by that of neighbours.
+
+    Where ink covers a third of a picture and more, the first takes it for noise; the second sees no shadows.
+    """
+    yield _DEVIATION * _median(np.abs(away))
+    steps = np.concatenate([np.abs(np.diff(cells, axis=axis)).ravel() for axis in (0, 1)])
+    if steps.size:
+        yield _DEVIATION * _median(steps) / math.sqrt(2)
+
+
+def _find(away: NDArray[np.float64], noise: float) -> _Found | None:
     """The ink among cells' distances from the paper.
 
     What differs from the paper by more than four standard deviations of the noise is ink, on that side that has more
     of it. Of that, connected cells with some weight are taken: no dirt, and nothing that runs along the picture's edge,
     such as a table under the paper, if there is anything else or if it is but a bar.
     """
-    noise = 1.4826 * _median(np.abs(away))
     least = max(FAINTEST, 4 * noise)
     bright, dark = away[away > least].sum(), -away[away < -least].sum()
     if max(bright, dark) == 0:
@@ -208,7 +223,7 @@ def _find(away: NDArray[np.float64]) -> _Found | None:
     mass = inner if inner.max() >= OUTER * mass.max() else mass
     taken = mass >= SPECK * mass.max()
     mask = taken[labels] & (labels > 0)
-    bar = outer[taken].any() and mask[_inside(mask)].mean() >= BAR
+    bar = outer[taken].any() and mask[inside(mask)].mean() >= BAR
     return None if bar or np.count_nonzero(mask) < SMALLEST else _Found(sign, mask, level, noise)
 
 
@@ -231,7 +246,7 @@ def _level(ink: NDArray[np.float64], least: float) -> float:
     return float((strong * strong).sum() / strong.sum())
 
 
-def _inside(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+def inside(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """The rows and columns from the first to the last with anything in them."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -1,7 +1,7 @@
 """From any picture to the image that a model was trained on.
 
-A page and a C file repeat this arithmetic and that of `ink.py` step by step (`export/page/prepare.js`,
-`export/c_prepare.py`): whole numbers where these do, float64 elsewhere.
+A page and a C file do the same step by step, and what is in `ink.py` (`export/page/prepare.js`, `export/c_prepare.py`):
+whole numbers where these do, float64 elsewhere, float32 in C.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 BOX = 20 / 28
 """Of an image's side, what MNIST's digits were scaled to fit into (LeCun et al. 1998)."""
+SMALL, LARGE, OFF = 0.53, 0.9, 0.11
+"""Of the side, how large the ink is, and how far off the middle, in an image that is taken as it is."""
+LONGEST = 64
+"""Times its width that a picture may be long, or the other way round."""
 THIN, THICK = 0.84, 0.91
 """How solid strokes are in MNIST, sum(v * v) / sum(v) over an image: thinner ones are spread, thicker ones worn off."""
 SPREAD, TIMES = 0.1, 8
@@ -35,7 +39,8 @@ def prepare(
 
     `resize` scales the whole picture. `digit` follows MNIST's recipe (LeCun et al. 1998): the ink is found, on paper
     lit evenly or not, whichever is the brighter, scaled into a box of 20/28 of the side, and its centre of mass moved
-    to the centre. A picture of the model's size on black or white ground is taken as it is, bright on black.
+    to the centre. A picture of the model's size that was made so is taken as it is, bright on black. One that is more
+    than 64 times as long as wide holds nothing.
 
     Args:
         picture: uint8, (H, W) or (H, W, 3).
@@ -46,6 +51,8 @@ def prepare(
         uint8, (C, H, W), or None.
     """
     channels, height, width = shape
+    if max(picture.shape[:2]) > LONGEST * min(picture.shape[:2]):
+        return None
     planes = [grey(picture)] if channels == 1 else _planes(picture)
     if max(int(plane.max()) - int(plane.min()) for plane in planes) < ink.FAINTEST:
         return None
@@ -63,7 +70,8 @@ def recipe(preparation: Preparation) -> dict[str, float | str]:
         "box": BOX, "coarse": ink.COARSE, "fine": ink.FINE, "faintest": ink.FAINTEST, "rounds": ink.ROUNDS,
         "settled": ink.SETTLED, "edge": ink.EDGE, "speck": ink.SPECK, "outer": ink.OUTER, "smallest": ink.SMALLEST,
         "bar": ink.BAR, "blot": ink.BLOT, "clear": ink.CLEAR, "grain": ink.GRAIN, "solid": ink.SOLID, "thin": THIN,
-        "thick": THICK, "spread": SPREAD, "times": TIMES, "tie": TIE,
+        "thick": THICK, "spread": SPREAD, "times": TIMES, "tie": TIE, "small": SMALL, "large": LARGE,
+        "off": OFF, "longest": LONGEST,
     }  # fmt: skip
     return {"name": "digit", "ink": "bright on black", **numbers}
 
@@ -121,10 +129,17 @@ def _digit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _as_it_is(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """A picture whose border is mostly black; or white, then turned to black."""
+    """A picture that was made so: bright ink of a usual size about the middle of black; dark ink on white is turned."""
     border = np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
     ground = np.median(border)
-    return picture if ground == 0 else 255 - picture if ground == 255 else None
+    ready = picture if ground == 0 else 255 - picture if ground == 255 else None
+    if ready is None or not (lit := ready > 255 * ink.EDGE).any():
+        return None
+    sides, total = np.array(ready.shape), ready.sum(dtype=np.int64)
+    extent = max((part.stop - part.start) / side for part, side in zip(ink.inside(lit), sides, strict=True))
+    middle = np.array([ready.sum(axis=1) @ np.arange(sides[0]), ready.sum(axis=0) @ np.arange(sides[1])]) / total
+    centred = (np.abs(middle - (sides - 1) / 2) <= sides * OFF).all()
+    return ready if SMALL <= extent <= LARGE and centred else None
 
 
 def _centred(shades: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:

@@ -140,11 +140,12 @@ def test_tables_beside_the_paper(digit: InC) -> None:
     check_alike(distances(digit, "digit", pictures))
 
 
-def test_what_c_leaves_out(digit: InC) -> None:
-    """More than 64 cells a side don't fit into its memory."""
+def test_what_is_too_long(digit: InC) -> None:
+    """More than 64 times as long as wide there is nothing, in C and in Python."""
     picture = np.zeros((2, 300), np.uint8)
     picture[:, 100:140] = 255
     assert digit(picture) is None
+    assert prepare(picture, digit.shape, "digit") is None
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 20, 12), (3, 8, 8), (1, 28, 28)])

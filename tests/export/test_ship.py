@@ -133,12 +133,11 @@ def test_int8_is_measured_on_validation_images(capsys: pytest.CaptureFixture[str
 
 def another_net(model: kn.Classifier, path: Path) -> None:
     """What a broken exporter might write: the net with one weight changed."""
-    with pytest.MonkeyPatch.context():
-        weights = next(iter(model.net.parameters()))
-        before = weights.data.clone()
-        weights.data[0] += 0.5
-        genuine(model, path)
-        weights.data.copy_(before)
+    weights = next(iter(model.net.parameters()))
+    before = weights.data.clone()
+    weights.data[0] += 0.5
+    genuine(model, path)
+    weights.data.copy_(before)
 
 
 genuine = to_onnx.write
@@ -189,7 +188,8 @@ def test_any_disagreement_counts(exported: NDArray[np.float64], same: int, exact
     data = kn.from_arrays(np.zeros((2, 4, 4), np.uint8), np.array([0, 1]))
     found = compared(logits([1, 0], [0, 2]), exported, data, "two images")
     assert (found.same_class, found.exact) == (same, exact)
-    assert len(found.differing) == 2 - same
+    assert len(found.differing) >= 2 - same
+    assert (len(found.differing) == 0) == exact
     json.dumps(found.document(), allow_nan=False)
 
 

@@ -34,7 +34,7 @@ class Preparer:
 
 def preparer(net: Net, prefix: str) -> Preparer:
     """The function for a net."""
-    common = part("prepare_common.c", prefix, faintest_whole=ceil(ink.FAINTEST))
+    common = part("prepare_common.c", prefix, faintest_whole=ceil(ink.FAINTEST), longest=preprocess.LONGEST)
     if net.preparation == "digit" and net.shape[0] == 1:
         return _digit(net, prefix, common)
     pixels = "a byte of brightness a pixel" if net.shape[0] == 1 else "bytes of red, green and blue by turns"
@@ -53,13 +53,14 @@ def _digit(net: Net, prefix: str, common: str) -> Preparer:
         "grain": ink.GRAIN,
         "thin": preprocess.THIN, "thick": preprocess.THICK, "spread": preprocess.SPREAD,
         "faintest": ink.FAINTEST, "tie": preprocess.TIE,
+        "settled": ink.SETTLED, "small": preprocess.SMALL, "large": preprocess.LARGE, "off": preprocess.OFF,
     }  # fmt: skip
     code = part(
-        "prepare_digit.c", prefix, rounds=ink.ROUNDS, fine=ink.FINE, smallest=ink.SMALLEST,
+        "prepare_digit.c", prefix, rounds=ink.ROUNDS, lit=int(255 * ink.EDGE), fine=ink.FINE, smallest=ink.SMALLEST,
         times=preprocess.TIMES, **{name: number(value) for name, value in levels.items()},
     )  # fmt: skip
     return Preparer(
-        part("prepare_digit.h", prefix, coarse=ink.COARSE),
+        part("prepare_digit.h", prefix),
         common + code,
         part("prepare_digit_memory.c", prefix, coarse=ink.COARSE, ink_values=rows * columns),
         max(looking, writing),

@@ -34,7 +34,8 @@ class Agreement:
         sha256: their checksum.
         same_class: how many get the same class from both.
         greatest_difference: between two logits of one image and class.
-        differing: int64, rows in their source of the images that get another class.
+        differing: int64, rows in their source of the images that get another class or logits beyond the tolerance.
+        lost_rows: int64, rows of those that the model gets right and the export does not.
         model, export: how many each gets right.
     """
 
@@ -44,6 +45,7 @@ class Agreement:
     same_class: int
     greatest_difference: float
     differing: NDArray[np.int64]
+    lost_rows: NDArray[np.int64]
     model: int
     export: int
 
@@ -65,7 +67,7 @@ class Agreement:
             "n": self.n,
             "same_class": self.same_class,
             "greatest_logit_difference": self.greatest_difference if np.isfinite(self.greatest_difference) else None,
-            "differing_rows": self.differing[:100].tolist(),
+            "lost_rows": self.lost_rows[:100].tolist(),
             "correct": {"model": self.model, "export": self.export},
             "accuracy": {"model": self.model / self.n, "export": self.export / self.n},
         }
@@ -91,7 +93,8 @@ def compared(trained: NDArray[np.float64], exported: NDArray[np.float64], data: 
         data.sha256(),
         int((right == said).sum()),
         float(apart.max()),
-        data.rows[right != said],
+        data.rows[(right != said) | (apart.max(axis=1) > TOLERANCE)],
+        data.rows[(right == data.labels) & (said != data.labels)],
         int((right == data.labels).sum()),
         int((said == data.labels).sum()),
     )

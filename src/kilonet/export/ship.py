@@ -212,7 +212,7 @@ def _proved(model: Classifier, to: Kind, path: Path, images: Images, *, int8: bo
     if validated.lost > MOST_LOST:
         raise RunError(
             f"{path.name} is not kept: in integers it loses {100 * validated.lost:.2f} points on {validated.n:,} "
-            f"{validated.what}, more than {100 * MOST_LOST:.1f}",
+            f"{validated.what}, more than {100 * MOST_LOST:.1f}: rows {_listed(validated.lost_rows)}",
             "export it in floats: leave out --int8",
         )
     return {
@@ -231,14 +231,18 @@ def _agreement(model: Classifier, to: Kind, path: Path, data: ImageSet, what: st
 
 
 def _disagrees(path: Path, found: Agreement) -> RunError:
-    rows = ", ".join(map(str, found.differing[:8].tolist()))
-    more = len(found.differing) - 8
-    named = f"; other classes for rows {rows}{f' and {more:,} more' if more > 0 else ''}" if rows else ""
     return RunError(
         f"{path.name} is not kept, for it disagrees with the model on {found.what}: the same class for "
-        f"{found.same_class:,} of {found.n:,}, logits up to {found.greatest_difference:.2g} apart{named}",
+        f"{found.same_class:,} of {found.n:,}, logits up to {found.greatest_difference:.2g} apart: "
+        f"rows {_listed(found.differing)}",
         "please report this with the run's weights",
     )
+
+
+def _listed(rows: NDArray[np.int64]) -> str:
+    """The first rows, and how many there are besides."""
+    more = len(rows) - 8
+    return ", ".join(map(str, rows[:8].tolist())) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _unproved(why: str) -> dict[str, Any]:

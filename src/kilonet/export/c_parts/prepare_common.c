@@ -1,6 +1,9 @@
 /* A picture is blank where its brightest pixel is hardly brighter than its darkest, in each channel. */
 static int kn_is_blank(const uint8_t *picture, int32_t width, int32_t height, int32_t stride)
 {
+    if (width > $longest * height || height > $longest * width) {
+        return 1;
+    }
     for (int32_t channel = 0; channel < KN_CHANNELS; channel++) {
         const uint8_t *row = picture + channel;
         uint8_t least = 255, most = 0;

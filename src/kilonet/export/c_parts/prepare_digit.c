@@ -6,10 +6,12 @@ typedef struct {
     float paper[6];
 } kn_sheet;
 
-/* A picture of the image's size whose border is mostly black, or mostly white, as it is: bright on black. */
+/* A picture of the image's size that was made so, as it is: its border mostly black, or mostly white, its ink of a usual
+ * size and about the middle; bright on black. */
 static int kn_as_it_is(const uint8_t *picture, int32_t stride, uint8_t *image)
 {
-    int32_t border = 0, black = 0, white = 0;
+    int32_t border = 0, black = 0, white = 0, top = KN_HEIGHT, bottom = -1, left = KN_WIDTH, right = -1;
+    float total = 0, down = 0, across = 0, tall, wide;
     uint8_t flip;
 
     for (int32_t y = 0; y < KN_HEIGHT; y++) {
@@ -28,10 +30,25 @@ static int kn_as_it_is(const uint8_t *picture, int32_t stride, uint8_t *image)
     flip = 2 * black < border + 2 ? 255 : 0;
     for (int32_t y = 0; y < KN_HEIGHT; y++) {
         for (int32_t x = 0; x < KN_WIDTH; x++) {
-            image[y * KN_WIDTH + x] = (uint8_t)(picture[y * stride + x] ^ flip);
+            const uint8_t value = (uint8_t)(picture[y * stride + x] ^ flip);
+            image[y * KN_WIDTH + x] = value;
+            total += (float)value;
+            down += (float)value * ((float)y - (float)(KN_HEIGHT - 1) / 2);
+            across += (float)value * ((float)x - (float)(KN_WIDTH - 1) / 2);
+            if (value > $lit) {
+                top = y < top ? y : top;
+                bottom = y;
+                left = x < left ? x : left;
+                right = x > right ? x : right;
+            }
         }
     }
-    return 1;
+    tall = (float)(bottom + 1 - top) / KN_HEIGHT;
+    wide = (float)(right + 1 - left) / KN_WIDTH;
+    wide = tall > wide ? tall : wide;
+    down = down < 0 ? -down : down;
+    across = across < 0 ? -across : across;
+    return wide >= $small && wide <= $large && down <= $off * KN_HEIGHT * total && across <= $off * KN_WIDTH * total;
 }
 
 /* The smallest cells over a window of which there are at most so many a side, and one at least. */
@@ -133,6 +150,38 @@ static float kn_median_distance(const kn_sheet *sheet, int32_t step)
     return (float)(low + high) / 65536;
 }
 
+/* The median of what neighbouring cells differ by. */
+static float kn_median_step(const kn_sheet *sheet)
+{
+    const uint8_t *const cells = kn_memory.preparation.look.cells;
+    uint16_t *const counts = kn_memory.preparation.look.counts;
+    const int32_t n = (sheet->rows - 1) * sheet->columns + sheet->rows * (sheet->columns - 1);
+    int32_t seen = 0, low = 0, high;
+
+    for (int32_t i = 0; i < 256; i++) {
+        counts[i] = 0;
+    }
+    for (int32_t row = 0; row < sheet->rows; row++) {
+        for (int32_t column = 0; column < sheet->columns; column++) {
+            const uint8_t *const cell = cells + row * KN_CELLS + column;
+            if (row + 1 < sheet->rows) {
+                counts[cell[0] > cell[KN_CELLS] ? cell[0] - cell[KN_CELLS] : cell[KN_CELLS] - cell[0]]++;
+            }
+            if (column + 1 < sheet->columns) {
+                counts[cell[0] > cell[1] ? cell[0] - cell[1] : cell[1] - cell[0]]++;
+            }
+        }
+    }
+    while (low < 255 && seen + counts[low] <= (n - 1) / 2) {
+        seen += counts[low++];
+    }
+    high = low;
+    while (high < 255 && seen + counts[high] <= n / 2) {
+        seen += counts[high++];
+    }
+    return (float)(low + high) / 2;
+}
+
 /* Solve the six equations of a weighted fit by elimination; the last column is what they equal. */
 static void kn_solve(float equations[6][7], float *solution)
 {
@@ -157,11 +206,13 @@ static void kn_solve(float equations[6][7], float *solution)
  * Cauchy's weights. */
 static void kn_fit_paper(kn_sheet *sheet)
 {
+    float before[6] = {0}, moved = $settled;
+
     for (int32_t i = 0; i < 6; i++) {
         sheet->paper[i] = 0;
     }
     sheet->paper[0] = kn_median_distance(sheet, 2);
-    for (int32_t round = 0; round < $rounds; round++) {
+    for (int32_t round = 0; round < $rounds && moved >= $settled; round++) {
         const float middle = 2 * kn_median_distance(sheet, 2), far = middle > 4 ? middle : 4;
         float equations[6][7] = {{0}}, terms[7];
         int32_t n = 0;
@@ -181,6 +232,12 @@ static void kn_fit_paper(kn_sheet *sheet)
             equations[i][i] += (float)n / 1000;
         }
         kn_solve(equations, sheet->paper);
+        moved = 0;
+        for (int32_t i = 0; i < 6; i++) {
+            const float by = sheet->paper[i] > before[i] ? sheet->paper[i] - before[i] : before[i] - sheet->paper[i];
+            moved = by > moved ? by : moved;
+            before[i] = sheet->paper[i];
+        }
     }
 }
 
@@ -311,12 +368,11 @@ static float kn_level(float squares, float sum)
     return sum > 0 ? squares / sum : 0;
 }
 
-/* Which cells are the drawing: 1 if the ink is brighter than the paper, -1 if it is darker, 0 if there is none; its
- * level; and the standard deviation of the noise. */
-static float kn_find(const kn_sheet *sheet, kn_blob *drawing, float *level, float *noise)
+/* Which cells are the drawing: 1 if the ink is brighter than the paper, -1 if it is darker, 0 if there is none; and its
+ * level, given the standard deviation of the noise. */
+static float kn_find(const kn_sheet *sheet, float noise, kn_blob *drawing, float *level)
 {
-    const float deviation = 1.4826f * kn_median_distance(sheet, 1);
-    const float least = 4 * deviation > $faintest ? 4 * deviation : $faintest;
+    const float least = 4 * noise > $faintest ? 4 * noise : $faintest;
     float bright = 0, dark = 0, bright_squares = 0, dark_squares = 0, sign, faintest, heaviest = 0, inner = 0, enough;
     kn_blob blob = {0, 0, 0, 0, 0, 0, 0};
     int outer = 0, all;
@@ -330,7 +386,6 @@ static float kn_find(const kn_sheet *sheet, kn_blob *drawing, float *level, floa
             dark_squares += away < -least ? away * away : 0;
         }
     }
-    *noise = deviation;
     sign = bright >= dark ? 1 : -1;
     *level = sign > 0 ? kn_level(bright_squares, bright) : kn_level(dark_squares, dark);
     if (!(*level > 0)) {
@@ -560,7 +615,12 @@ int kn_prepare(const uint8_t *picture, int width, int height, int stride, uint8_
         }
     }
     kn_fit_paper(&sheet);
-    sign = kn_find(&sheet, &box, &level, &noise);
+    noise = 1.4826f * kn_median_distance(&sheet, 1);
+    sign = kn_find(&sheet, noise, &box, &level);
+    if (!(sign < 0 || sign > 0)) {
+        noise = 1.4826f * 0.70710678f * kn_median_step(&sheet);
+        sign = kn_find(&sheet, noise, &box, &level);
+    }
     if (!(sign < 0 || sign > 0)) {
         return 0;
     }

@@ -1,7 +1,7 @@
 // From any picture to the image that the model was trained on: what preprocess.py and ink.py do, step by step.
 
 const BOX = 20 / 28;
-const [COARSE, FINE] = [64, 96];
+const [COARSE, FINE] = [64, 128];
 const FAINTEST = 10;
 const [ROUNDS, SETTLED] = [10, 0.1];
 const EDGE = 0.4;
@@ -11,6 +11,9 @@ const SMALLEST = 3;
 const [BAR, BLOT] = [0.9, 0.77];
 const [CLEAR, SOLID] = [0.15, 0.85];
 const GRAIN = 3;
+const [SMALL, LARGE, OFF] = [0.53, 0.9, 0.11];
+const LONGEST = 64;
+const DEVIATION = 1.4826;
 const [THIN, THICK] = [0.84, 0.91];
 const [SPREAD, TIMES] = [0.1, 8];
 const TIE = 1e-3;
@@ -25,6 +28,7 @@ function prepare(pixels, width, height, [channels, rows, columns], preparation) 
     for (let i = 0; i < values.length; i++) values[i] = depth === 1 ? opaque[i] : shade(opaque, i * depth);
     return { height, width, values };
   });
+  if (Math.max(width, height) > LONGEST * Math.min(width, height)) return null;
   if (Math.max(...planes.map(range)) < FAINTEST) return null;
   if (channels === 1 && preparation === "digit") return digit(planes[0], rows, columns);
   const image = new Uint8Array(channels * rows * columns);
@@ -107,7 +111,8 @@ function digit(picture, rows, columns) {
   if (ready) return ready;
   const coarse = gridOver(picture, { top: 0, left: 0, height: picture.height, width: picture.width }, COARSE);
   const light = paperUnder(coarse);
-  const found = find(awayFrom(light, coarse), coarse);
+  const away = awayFrom(light, coarse);
+  const found = find(away, DEVIATION * median(away.map(Math.abs)), coarse) ?? findAmongSteps(away, coarse);
   if (!found) return null;
   const { sign, mask, level, noise } = found;
   const fine = gridOver(picture, windowAround(coarse, mask), FINE);
@@ -137,7 +142,18 @@ function asItIs({ height, width, values }) {
   const border = [...values.subarray(0, width), ...values.subarray((height - 1) * width)];
   for (let row = 1; row < height - 1; row++) border.push(values[row * width], values[row * width + width - 1]);
   const ground = median(border);
-  return ground === 0 ? values : ground === 255 ? values.map((value) => 255 - value) : null;
+  const ready = ground === 0 ? values : ground === 255 ? values.map((value) => 255 - value) : null;
+  if (!ready?.some((value) => value > 255 * EDGE)) return null;
+  const box = inside(ready.map((value) => (value > 255 * EDGE ? 1 : 0)), { rows: height, columns: width });
+  const extent = Math.max((box.bottom - box.top) / height, (box.right - box.left) / width);
+  let [total, down, across] = [0, 0, 0];
+  ready.forEach((value, i) => {
+    total += value;
+    down += value * Math.floor(i / width);
+    across += value * (i % width);
+  });
+  const near = (sum, side) => Math.abs(sum / total - (side - 1) / 2) <= side * OFF;
+  return SMALL <= extent && extent <= LARGE && near(down, height) && near(across, width) ? ready : null;
 }
 
 /** Square cells over a window, at most so many a side: their mean brightness, rounded. */
@@ -281,9 +297,19 @@ function awayFrom(light, grid) {
   return grid.values.map((value, i) => value - paper[i]);
 }
 
+/** The ink, or null, where the noise is what neighbours differ by: ink that covers much of a picture is no noise. */
+function findAmongSteps(away, grid) {
+  const { rows, columns, values } = grid;
+  const steps = [];
+  values.forEach((value, i) => {
+    if (i + columns < rows * columns) steps.push(Math.abs(values[i + columns] - value));
+    if ((i + 1) % columns) steps.push(Math.abs(values[i + 1] - value));
+  });
+  return steps.length ? find(away, (DEVIATION * median(steps)) / Math.SQRT2, grid) : null;
+}
+
 /** The ink among cells' distances from the paper, or null: its sign, 1 or -1, where it is, its level; and the noise. */
-function find(away, { rows, columns }) {
-  const noise = 1.4826 * median(away.map(Math.abs));
+function find(away, noise, { rows, columns }) {
   const least = Math.max(FAINTEST, 4 * noise);
   const bright = sumOf(away.filter((value) => value > least));
   const dark = -sumOf(away.filter((value) => value < -least));
