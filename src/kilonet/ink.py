@@ -20,7 +20,7 @@ COARSE, FINE = 64, 128
 FAINTEST = 10.0
 """Levels, of 255, by which ink differs from its paper at least."""
 ROUNDS, SETTLED = 10, 0.1
-"""Of the fit of the paper's brightness, at most; and the levels by which a term still moves when it is done."""
+"""Of the fit of the paper's brightness, at most; and the levels by which its terms still move when it is done."""
 EDGE = 0.4
 """Of the ink's level, where a stroke ends."""
 SPECK = 0.05
@@ -137,7 +137,7 @@ class _Paper:
             far = np.maximum(4.0, 2 * _median(np.abs(away)))
             weighted = terms / (1 + (away / far) ** 2)[:, None]
             before, fitted = fitted, np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ values)
-            if np.abs(fitted - before).max() < SETTLED:
+            if ((fitted - before) ** 2).sum() < SETTLED**2:
                 break
             away = values - terms @ fitted
         return cls(grid.window, fitted)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 BOX = 20 / 28
 """Of an image's side, what MNIST's digits were scaled to fit into (LeCun et al. 1998)."""
-SMALL, LARGE, OFF = 0.53, 0.9, 0.11
+SMALL, LARGE, OFF = 0.53, 0.9, 1 / 9
 """Of the side, how large the ink is, and how far off the middle, in an image that is taken as it is."""
-LONGEST = 64
-"""Times its width that a picture may be long, or the other way round."""
+LONGEST = ink.COARSE
+"""Times its width that a picture may be long, or the other way round: its grid has no more cells a side then."""
 THIN, THICK = 0.84, 0.91
 """How solid strokes are in MNIST, sum(v * v) / sum(v) over an image: thinner ones are spread, thicker ones worn off."""
 SPREAD, TIMES = 0.1, 8

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from kilonet.models import Classifier
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for each module: as long as it is there, no other event loop can run."""
     yield from launched()
 
 

@@ -77,7 +77,9 @@ def kilo_4k(mnist_5k: kn.ImageSet) -> Net:
 def written(kilo_4k: Net, mnist_5k: kn.ImageSet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """`float` and `int8`: kilo-4k as C."""
     folder = tmp_path_factory.mktemp("c")
-    found = {"float": folder / "float.c", "int8": folder / "int8.c"}
+    found = {kind: folder / kind / "kilo_4k.c" for kind in ("float", "int8")}
+    for path in found.values():
+        path.parent.mkdir()
     c.write(kilo_4k, found["float"], mnist_5k.images[7])
     c.write(quantise(kilo_4k, mnist_5k.images), found["int8"], mnist_5k.images[7])
     return found
@@ -138,7 +140,7 @@ def test_header_in_c_plus_plus(standard: str, written: dict[str, Path], tmp_path
     needs("gcc", "g++")
     main = tmp_path / "main.cpp"
     main.write_text(
-        '#include "int8.h"\n#include <cstdio>\n'
+        '#include "kilo_4k.h"\n#include <cstdio>\n'
         "int main() { std::puts(kilo_4k_classes[3]); return kilo_4k_self_test() + KILO_4K_WIDTH - 28; }\n"
     )
     call("gcc", "-std=c99", "-c", written["int8"], "-o", tmp_path / "net.o")
@@ -166,8 +168,8 @@ def test_a_colour_net_under_sanitizers(tmp_path: Path) -> None:
     net, images = plain_net(model, "c"), images_for(model, 20)
     assert model.shape[0] == 3
     c.write(quantise(net, images), tmp_path / "net.c", images[0])
-    drawn = exercised(tmp_path / "net.c", "net_3", model.shape, len(net.classes), "clang", tmp_path / "exercise")
-    assert drawn > 300
+    drawn = exercised(tmp_path / "net.c", "net", model.shape, len(net.classes), "clang", tmp_path / "exercise")
+    assert drawn > 290, "of 416; nothing is drawn where one side is 64 times the other and more"
 
 
 def test_32_bit_arm(written: dict[str, Path], kilo_4k: Net, mnist_5k: kn.ImageSet) -> None:
@@ -224,7 +226,7 @@ def test_no_doubles_and_no_library(kind: str, written: dict[str, Path], tmp_path
 def test_classify_needs_no_floats_in_integers(written: dict[str, Path], tmp_path: Path) -> None:
     needs("arm-none-eabi-gcc")
     main = tmp_path / "main.c"
-    main.write_text('#include "int8.c"\nvoid _start(void) { kilo_4k_classify((const uint8_t *)0x20000000); }\n')
+    main.write_text('#include "kilo_4k.c"\nvoid _start(void) { kilo_4k_classify((const uint8_t *)0x20000000); }\n')
     flags = ("-nostdlib", "-Wl,--gc-sections", "-Wl,-e,_start")
     folder = f"-I{written['int8'].parent}"
     call("arm-none-eabi-gcc", *CORTEX_M4, folder, main, *flags, "-lgcc", "-o", tmp_path / "program")
@@ -236,6 +238,17 @@ def test_classify_needs_no_floats_in_integers(written: dict[str, Path], tmp_path
 NAMES = ('a"b\n', "*/ int x; /*", "??/", "\\", "%s", "é漢", "a\0b", "x" * 5000, "//", "'")
 
 
+def test_several_nets_can_be_linked_together(kilo_4k: Net, mnist_5k: kn.ImageSet, tmp_path: Path) -> None:
+    needs("gcc")
+    c.write(kilo_4k, tmp_path / "first.c", mnist_5k.images[7])
+    c.write(quantise(kilo_4k, mnist_5k.images), tmp_path / "second.c", mnist_5k.images[7])
+    (tmp_path / "main.c").write_text(
+        '#include "first.h"\n#include "second.h"\nint main(void) { return first_self_test() + second_self_test(); }\n'
+    )
+    call("gcc", *WARNINGS, *(tmp_path / f"{name}.c" for name in ("main", "first", "second")), "-o", tmp_path / "main")
+    call(tmp_path / "main")
+
+
 def test_names_from_outside(tmp_path: Path) -> None:
     torch.manual_seed(0)
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, len(NAMES)))
@@ -244,7 +257,7 @@ def test_names_from_outside(tmp_path: Path) -> None:
     c.write(plain_net(model, "c"), path, images[2])
     np.testing.assert_allclose(c.logits(path, images), logits_of(model, images), atol=1e-4)
     found = library(path, *WARNINGS, "-Wno-cast-qual")
-    names = (ctypes.c_char_p * len(NAMES)).in_dll(found, "error_classes")
+    names = (ctypes.c_char_p * len(NAMES)).in_dll(found, "net_classes")
     wanted = [name.split("\0")[0].encode()[:1000] for name in NAMES]
     assert [(name or b"")[:1000] for name in names] == wanted
 
@@ -313,8 +326,9 @@ def test_equal_logits_give_the_first_class(tmp_path: Path) -> None:
     ).eval()
     plain, images = plain_net(model, "c"), images_for(model, 10)
     for kind, one in (("float", plain), ("int8", quantise(plain, images))):
-        c.write(one, tmp_path / f"{kind}.c", images[2])
-        found = library(tmp_path / f"{kind}.c")
+        (tmp_path / kind).mkdir()
+        c.write(one, tmp_path / kind / "tie.c", images[2])
+        found = library(tmp_path / kind / "tie.c")
         assert {found.tie_classify(image.tobytes()) for image in images} == {1}
 
 
@@ -325,19 +339,20 @@ def test_self_test_sees_a_wrong_weight(written: dict[str, Path], tmp_path: Path)
         at = text.index("kilo_4k_weight_2[") + 40
         damaged = text[:at] + re.sub(r"(?<=[ {])-?[\d.e-]+", "99.0" if kind == "float" else "99", text[at:], count=1)
         assert damaged != text
-        wrong = tmp_path / path.name
+        wrong = tmp_path / kind / path.name
+        wrong.parent.mkdir()
         wrong.write_text(damaged)
-        shutil.copy(path.with_suffix(".h"), tmp_path)
+        shutil.copy(path.with_suffix(".h"), wrong.parent)
         assert library(wrong).kilo_4k_self_test() in (1, 2), kind
         with pytest.raises(ModelError, match="self-test"):
             c.logits(wrong, np.zeros((1, 1, 28, 28), np.uint8))
 
 
 def test_c_that_does_not_compile(tmp_path: Path, written: dict[str, Path]) -> None:
-    path = tmp_path / "int8.c"
+    path = tmp_path / "kilo_4k.c"
     path.write_text(written["int8"].read_text() + "int unused_parameter(int x) { return 1; }\n")
     shutil.copy(written["int8"].with_suffix(".h"), tmp_path)
-    with pytest.raises(ModelError, match=r"int8.c doesn't compile: .*unused"):
+    with pytest.raises(ModelError, match=r"kilo_4k.c doesn't compile: .*unused"):
         c.logits(path, np.zeros((1, 1, 28, 28), np.uint8))
 
 

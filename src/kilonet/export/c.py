@@ -30,7 +30,7 @@ def write(net: Net | QuantisedNet, path: Path, example: NDArray[np.uint8]) -> No
 
     Args:
         net: in floats; or quantised, and then in integers.
-        path: ends in `.c`.
+        path: ends in `.c`; what it is called before that begins every name in it, so that nets can be linked together.
         example: uint8, (C, H, W): the image of the self-test.
 
     Raises:
@@ -49,7 +49,7 @@ def write(net: Net | QuantisedNet, path: Path, example: NDArray[np.uint8]) -> No
 
 def texts(net: Net | QuantisedNet, header: str, example: NDArray[np.uint8]) -> tuple[str, str]:
     """The `.c` and the `.h`, which has this name; see `write`."""
-    plain, prefix = _plain(net), identifier(_plain(net).name)
+    plain, prefix = _plain(net), identifier(header.removesuffix(".h"))
     _check(plain)
     written, prepare = _written(net, prefix), preparer(plain, prefix)
     kind = _kind(net)
@@ -82,8 +82,8 @@ def facts(net: Net | QuantisedNet) -> dict[str, Any]:
         `ram_bytes`: static memory; `weight_bytes`: weights, biases and multipliers, which lie in flash beside the code;
         `multiply_adds`: for an image, padding included.
     """
-    plain, prefix = _plain(net), identifier(_plain(net).name)
-    written, prepare = _written(net, prefix), preparer(plain, prefix)
+    plain = _plain(net)
+    written, prepare = _written(net, "net"), preparer(plain, "net")
     return {
         "ram_bytes": max(written.map_values * _value_bytes(net), prepare.memory_bytes) + 4 * len(plain.classes),
         "weight_bytes": written.weight_bytes,

@@ -53,11 +53,16 @@ def _digit(net: Net, prefix: str, common: str) -> Preparer:
         "grain": ink.GRAIN,
         "thin": preprocess.THIN, "thick": preprocess.THICK, "spread": preprocess.SPREAD,
         "faintest": ink.FAINTEST, "tie": preprocess.TIE,
-        "settled": ink.SETTLED, "small": preprocess.SMALL, "large": preprocess.LARGE, "off": preprocess.OFF,
+        "settled": ink.SETTLED**2,
     }  # fmt: skip
+    height, width = net.shape[1:]
+    area = height * width
     code = part(
-        "prepare_digit.c", prefix, rounds=ink.ROUNDS, lit=int(255 * ink.EDGE), fine=ink.FINE, smallest=ink.SMALLEST,
-        times=preprocess.TIMES, **{name: number(value) for name, value in levels.items()},
+        "prepare_digit.c", prefix, rounds=ink.ROUNDS, fine=ink.FINE, smallest=ink.SMALLEST, times=preprocess.TIMES,
+        lit=int(255 * ink.EDGE), least_extent=ceil(preprocess.SMALL * area), most_extent=int(preprocess.LARGE * area),
+        off=round(1 / preprocess.OFF),
+        sum="int32_t" if 2 * 9 * 255 * area * max(height, width) < 2**31 else "float",
+        **{name: number(value) for name, value in levels.items()},
     )  # fmt: skip
     return Preparer(
         part("prepare_digit.h", prefix),

@@ -11,7 +11,8 @@ typedef struct {
 static int kn_as_it_is(const uint8_t *picture, int32_t stride, uint8_t *image)
 {
     int32_t border = 0, black = 0, white = 0, top = KN_HEIGHT, bottom = -1, left = KN_WIDTH, right = -1;
-    float total = 0, down = 0, across = 0, tall, wide;
+    int32_t tall, wide;
+    $sum total = 0, down = 0, across = 0;
     uint8_t flip;
 
     for (int32_t y = 0; y < KN_HEIGHT; y++) {
@@ -32,9 +33,9 @@ static int kn_as_it_is(const uint8_t *picture, int32_t stride, uint8_t *image)
         for (int32_t x = 0; x < KN_WIDTH; x++) {
             const uint8_t value = (uint8_t)(picture[y * stride + x] ^ flip);
             image[y * KN_WIDTH + x] = value;
-            total += (float)value;
-            down += (float)value * ((float)y - (float)(KN_HEIGHT - 1) / 2);
-            across += (float)value * ((float)x - (float)(KN_WIDTH - 1) / 2);
+            total += ($sum)value;
+            down += ($sum)value * ($sum)(2 * y + 1 - KN_HEIGHT);
+            across += ($sum)value * ($sum)(2 * x + 1 - KN_WIDTH);
             if (value > $lit) {
                 top = y < top ? y : top;
                 bottom = y;
@@ -43,12 +44,13 @@ static int kn_as_it_is(const uint8_t *picture, int32_t stride, uint8_t *image)
             }
         }
     }
-    tall = (float)(bottom + 1 - top) / KN_HEIGHT;
-    wide = (float)(right + 1 - left) / KN_WIDTH;
+    tall = (bottom + 1 - top) * KN_WIDTH;
+    wide = (right + 1 - left) * KN_HEIGHT;
     wide = tall > wide ? tall : wide;
     down = down < 0 ? -down : down;
     across = across < 0 ? -across : across;
-    return wide >= $small && wide <= $large && down <= $off * KN_HEIGHT * total && across <= $off * KN_WIDTH * total;
+    return wide >= $least_extent && wide <= $most_extent && $off * down <= 2 * KN_HEIGHT * total &&
+        $off * across <= 2 * KN_WIDTH * total;
 }
 
 /* The smallest cells over a window of which there are at most so many a side, and one at least. */
@@ -156,7 +158,7 @@ static float kn_median_step(const kn_sheet *sheet)
     const uint8_t *const cells = kn_memory.preparation.look.cells;
     uint16_t *const counts = kn_memory.preparation.look.counts;
     const int32_t n = (sheet->rows - 1) * sheet->columns + sheet->rows * (sheet->columns - 1);
-    int32_t seen = 0, low = 0, high;
+    int32_t seen, low = 0, high;
 
     for (int32_t i = 0; i < 256; i++) {
         counts[i] = 0;
@@ -164,20 +166,19 @@ static float kn_median_step(const kn_sheet *sheet)
     for (int32_t row = 0; row < sheet->rows; row++) {
         for (int32_t column = 0; column < sheet->columns; column++) {
             const uint8_t *const cell = cells + row * KN_CELLS + column;
-            if (row + 1 < sheet->rows) {
-                counts[cell[0] > cell[KN_CELLS] ? cell[0] - cell[KN_CELLS] : cell[KN_CELLS] - cell[0]]++;
-            }
-            if (column + 1 < sheet->columns) {
-                counts[cell[0] > cell[1] ? cell[0] - cell[1] : cell[1] - cell[0]]++;
+            for (int32_t down = 0; down < 2; down++) {
+                if (down ? row + 1 < sheet->rows : column + 1 < sheet->columns) {
+                    const int32_t by = cell[0] - cell[down ? KN_CELLS : 1];
+                    counts[by < 0 ? -by : by]++;
+                }
             }
         }
     }
-    while (low < 255 && seen + counts[low] <= (n - 1) / 2) {
-        seen += counts[low++];
+    for (seen = counts[0]; seen <= (n - 1) / 2; seen += counts[low]) {
+        low++;
     }
-    high = low;
-    while (high < 255 && seen + counts[high] <= n / 2) {
-        seen += counts[high++];
+    for (high = low; seen <= n / 2; seen += counts[high]) {
+        high++;
     }
     return (float)(low + high) / 2;
 }
@@ -234,8 +235,7 @@ static void kn_fit_paper(kn_sheet *sheet)
         kn_solve(equations, sheet->paper);
         moved = 0;
         for (int32_t i = 0; i < 6; i++) {
-            const float by = sheet->paper[i] > before[i] ? sheet->paper[i] - before[i] : before[i] - sheet->paper[i];
-            moved = by > moved ? by : moved;
+            moved += (sheet->paper[i] - before[i]) * (sheet->paper[i] - before[i]);
             before[i] = sheet->paper[i];
         }
     }
@@ -593,7 +593,7 @@ int kn_prepare(const uint8_t *picture, int width, int height, int stride, uint8_
 {
     kn_sheet sheet = {0};
     kn_blob box = {0};
-    float sign, level, noise;
+    float sign = 0, level = 0, noise = 0;
 
     if (width < 1 || height < 1 || width > 65535 || height > 65535 || kn_is_blank(picture, width, height, stride)) {
         return 0;
@@ -606,19 +606,14 @@ int kn_prepare(const uint8_t *picture, int width, int height, int stride, uint8_
     sheet.height = height;
     sheet.stride = stride;
     kn_lay(&sheet, 0, 0, height, width, KN_CELLS);
-    if (sheet.rows > KN_CELLS || sheet.columns > KN_CELLS) {
-        return 0;
-    }
     for (int32_t row = 0; row < sheet.rows; row++) {
         for (int32_t column = 0; column < sheet.columns; column++) {
             kn_memory.preparation.look.cells[row * KN_CELLS + column] = kn_cell(&sheet, row, column);
         }
     }
     kn_fit_paper(&sheet);
-    noise = 1.4826f * kn_median_distance(&sheet, 1);
-    sign = kn_find(&sheet, noise, &box, &level);
-    if (!(sign < 0 || sign > 0)) {
-        noise = 1.4826f * 0.70710678f * kn_median_step(&sheet);
+    for (int again = 0; !(sign < 0 || sign > 0) && again < 2; again++) {
+        noise = 1.4826f * (again ? 0.70710678f * kn_median_step(&sheet) : kn_median_distance(&sheet, 1));
         sign = kn_find(&sheet, noise, &box, &level);
     }
     if (!(sign < 0 || sign > 0)) {

@@ -11,7 +11,7 @@ const SMALLEST = 3;
 const [BAR, BLOT] = [0.9, 0.77];
 const [CLEAR, SOLID] = [0.15, 0.85];
 const GRAIN = 3;
-const [SMALL, LARGE, OFF] = [0.53, 0.9, 0.11];
+const [SMALL, LARGE, OFF] = [0.53, 0.9, 1 / 9];
 const LONGEST = 64;
 const DEVIATION = 1.4826;
 const [THIN, THICK] = [0.84, 0.91];
@@ -239,7 +239,7 @@ function paperUnder(grid) {
     const weights = away.map((one) => 1 / (1 + (one / far) ** 2));
     const before = fitted;
     fitted = solved(...normalEquations(terms, values, weights));
-    if (fitted.every((term, i) => Math.abs(term - before[i]) < SETTLED)) break;
+    if (fitted.reduce((sum, term, i) => sum + (term - before[i]) ** 2, 0) < SETTLED ** 2) break;
     away = values.map((value, i) => value - terms[i].reduce((sum, term, j) => sum + term * fitted[j], 0));
   }
   const [a, b, c, d, e, f] = fitted;
