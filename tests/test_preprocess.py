@@ -319,3 +319,21 @@ def test_predict_tells_that_nothing_is_drawn(
 def test_other_digits_are_not_near() -> None:
     one = drawn([(0.55, 0.2), (0.45, 0.8)])
     assert apart(seen(one), seen(seven())) > 3 * NEAR
+
+
+def test_a_photograph_of_many_pixels_is_read() -> None:
+    file = io.BytesIO()
+    Image.fromarray(seven(side=1400, width=110)).save(file, "JPEG")
+    assert decode(file.getvalue(), "photo", 600_000).shape == (700, 700)
+    assert apart(seen(decode(file.getvalue(), "photo", 600_000)), seen(seven())) < NEAR
+    with pytest.raises(kn.DataError, match="700x700 pixels: more than 400,000"):
+        decode(file.getvalue(), "photo", 400_000)
+
+
+def test_predictions_hold_pictures_only_if_asked(tmp_path: Path, mnist_5k: kn.ImageSet) -> None:
+    Image.fromarray(seven(side=1400, width=110)).save(tmp_path / "a.png")
+    predictor = kn.Predictor(kn.build("linear", mnist_5k))
+    assert predictor.files([tmp_path / "a.png"])[0].original is None
+    original = predictor.files([tmp_path / "a.png"], originals=True)[0].original
+    assert original is not None
+    assert original.shape == (467, 467)

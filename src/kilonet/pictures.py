@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PIXELS = 25_000_000
-"""Pictures that declare more than this are refused unread: reading one takes up to 16 bytes a pixel, and a second."""
+"""Pictures that declare more than this, a JPEG more than four times this, are refused unread: reading one takes up to
+16 bytes a pixel, and a second."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """What is read, by Pillow's names: no format that a program of its own is started for, as for PostScript."""
 _BAND = 1 << 20
@@ -48,7 +49,7 @@ def decode(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> NDArray[
     """A picture's bytes as uint8, (H, W) if it is grey, (H, W, 3) if it is coloured.
 
     It is turned as its EXIF data says; what is transparent shows the paper, white or, behind bright ink, black; 16
-    bits are cut to 8; of several frames the first counts.
+    bits are cut to 8; of several frames the first counts; a JPEG with too many pixels is read at half its size.
 
     Args:
         content: of a picture file.
@@ -62,6 +63,8 @@ def decode(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> NDArray[
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.format == "JPEG" and image.width * image.height > most_pixels:
+                    image.draft(image.mode, (image.width // 2, image.height // 2))
                 if image.width * image.height > most_pixels:
                     raise DataError(
                         f"{name} has {image.width}x{image.height} pixels: more than {most_pixels:,}",

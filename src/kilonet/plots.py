@@ -202,13 +202,15 @@ def images(
 
 
 def answers(found: Sequence[Prediction]) -> Figure:
-    """What a model says of pictures: each picture that had to be prepared, and beside it what the model saw."""
+    """What a model says of pictures: where some had to be prepared, each picture beside what the model saw."""
     pictures: list[NDArray[np.uint8]] = []
     captions: list[str] = []
     wrong: list[bool] = []
+    paired = any(one.original is not None for one in found)
     for one in found:
-        if one.original is not None:
-            pictures.append(one.original[None] if one.original.ndim == 2 else one.original.transpose(2, 0, 1))
+        if paired:
+            original = one.image[0] if one.original is None else one.original
+            pictures.append(original[None] if original.ndim == 2 else original.transpose(2, 0, 1))
             captions.append(Path(one.source).name)
             wrong.append(False)
         label = one.label or "nothing drawn"
@@ -216,7 +218,7 @@ def answers(found: Sequence[Prediction]) -> Figure:
         captions.append(label if one.truth in (None, label) else f"{label}, is {one.truth}")
         wrong.append(one.truth not in (None, label))
     pairs = math.ceil(math.sqrt(len(pictures) / 2))
-    return images(pictures, captions, wrong, columns=2 * pairs if found[0].original is not None else None)
+    return images(pictures, captions, wrong, columns=2 * pairs if paired else None)
 
 
 def examples(data: ImageSet, rows: Sequence[int] | None = None) -> Figure:

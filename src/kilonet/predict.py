@@ -39,7 +39,7 @@ class Prediction:
         probability: its probability, 0 to 1.
         probabilities: of every class, by name.
         image: uint8, (C, H, W): what the model saw; blank where nothing is drawn.
-        original: uint8, (H, W) or (H, W, 3): the picture, where it was prepared.
+        original: uint8, (H, W) or (H, W, 3): the picture, small, where it was prepared and is asked for.
         truth: the true class, where it is known.
     """
 
@@ -78,28 +78,32 @@ class Predictor:
         resident = Resident(torch.from_numpy(np.array(images)), torch.zeros(len(images)))
         return np.exp(log_softmax(finite_logits(self.model, resident, 500)))
 
-    def files(self, paths: Sequence[Path]) -> list[Prediction]:
-        """Predictions for picture files of any format, and for `.npy` files of one image or many.
+    def files(self, paths: Sequence[Path], *, originals: bool = False) -> list[Prediction]:
+        """Predictions for picture files, and for `.npy` files of one image or many.
+
+        Args:
+            paths: of the files.
+            originals: whether predictions hold the pictures, too, as thumbnails.
 
         Raises:
             DataError: for a file that is no picture.
         """
         sources: list[str] = []
         images: list[NDArray[np.uint8] | None] = []
-        originals: list[NDArray[np.uint8] | None] = []
+        thumbnails: list[NDArray[np.uint8] | None] = []
         for path in paths:
             if path.suffix == ".npy":
                 array = self._array(path)
                 sources += [f"{path}[{i}]" for i in range(len(array))]
                 images += list(array)
-                originals += [None] * len(array)
+                thumbnails += [None] * len(array)
             else:
                 picture = read_picture(path)
                 sources.append(str(path))
                 images.append(prepare(picture, self.model.shape, self.model.preparation))
-                originals.append(picture)
+                thumbnails.append(_thumbnail(picture) if originals else None)
         found = self._predict([printable(source) for source in sources], images)
-        return [replace(one, original=picture) for one, picture in zip(found, originals, strict=True)]
+        return [replace(one, original=picture) for one, picture in zip(found, thumbnails, strict=True)]
 
     def rows(self, data: ImageSet, name: str) -> list[Prediction]:
         """Predictions for images of a source, with the truth beside them."""
@@ -134,3 +138,9 @@ class Predictor:
             shape = size_text(images.shape[1:])
             raise DataError(f"{path} holds {shape} images: the model takes {size_text(self.model.shape)}")
         return images
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy of every so many pixels, at most 600 a side."""
+    step = -(-max(picture.shape[:2]) // 600)
+    return picture[::step, ::step].copy()

@@ -5,35 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kilonet as kn
-from kilonet.export.layers import Layer, Net, plain_net
+from kilonet.export import forward
+from kilonet.export.layers import Net, plain_net
 from kilonet.models import Classifier
 from kilonet.zoo import ZOO
 
 
 def logits(net: Net, images: Tensor) -> Tensor:
     """What the layers give, in float64."""
-    mean, std = (torch.from_numpy(np.array(v)).view(-1, 1, 1) for v in (net.mean, net.std))
-    maps = (images.double() - mean) / std
-    for layer in net.layers:
-        assert tuple(maps.shape[1:]) == layer.given
-        maps = computed(layer, maps)
-        assert tuple(maps.shape[1:]) == layer.out
-    return maps.flatten(1)
-
-
-def computed(layer: Layer, maps: Tensor) -> Tensor:
-    if layer.weight is not None and layer.bias is not None:
-        weight, bias = torch.from_numpy(layer.weight.copy()), torch.from_numpy(layer.bias.copy())
-        maps = F.conv2d(maps, weight, bias, layer.stride, layer.padding, groups=layer.groups)
-    elif layer.kind == "max":
-        maps = F.max_pool2d(maps, layer.kernel, layer.stride)
-    else:
-        maps = F.avg_pool2d(maps, layer.kernel, layer.stride)
-    return maps.relu() if layer.relu else maps
+    return torch.from_numpy(forward.logits(net, images.numpy()))
 
 
 def lived_in(model: Classifier) -> Classifier:

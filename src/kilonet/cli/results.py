@@ -71,7 +71,7 @@ def predict(
     run
         A run directory, one of its weight files, a name in the project, or last.
     images
-        Picture files of any format, or .npy arrays.
+        Pictures: PNG, JPEG, GIF, BMP, TIFF, WebP, PNM; or .npy arrays.
     data
         Take the pictures from this source.
     index
@@ -91,7 +91,7 @@ def predict(
         raise ConfigError("--index without --data", "rows are those of a source: --data SOURCE --index 0-8")
     predictor = Predictor(rundir.single(rundir.find(run, project)).model(model))
     if data is None:
-        found = predictor.files(images)
+        found = predictor.files(images, originals=show is not None)
     else:
         whole = sources.load(data)
         rows = parse_rows(index, len(whole)) if index is not None else range(min(9, len(whole)))

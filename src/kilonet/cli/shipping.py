@@ -51,8 +51,10 @@ def _tell(made: Export) -> None:
     for file in made.files:
         display.line(f"export    {file}  ({facts['bytes'][file.name]:,} bytes)")
     if "ram_bytes" in facts:
+        whole = facts["flash_on_cortex_m4"]
+        code = f" ({whole:,} with all code, on a Cortex-M4)" if whole else ""
         display.line(
-            f"takes     {facts['weight_bytes']:,} bytes of flash for weights, {facts['ram_bytes']:,} of RAM, "
+            f"takes     {facts['weight_bytes']:,} bytes of flash for weights{code}, {facts['ram_bytes']:,} of RAM, "
             f"{facts['multiply_adds']:,} multiply-adds an image"
         )
     if not proof["proved"]:

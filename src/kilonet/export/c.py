@@ -50,7 +50,7 @@ def write(net: Net | QuantisedNet, path: Path, example: NDArray[np.uint8]) -> No
 def texts(net: Net | QuantisedNet, header: str, example: NDArray[np.uint8]) -> tuple[str, str]:
     """The `.c` and the `.h`, which has this name; see `write`."""
     plain, prefix = _plain(net), identifier(header.removesuffix(".h"))
-    _check(plain)
+    check(plain)
     written, prepare = _written(net, prefix), preparer(plain, prefix)
     kind = _kind(net)
     source = [
@@ -128,7 +128,12 @@ def _title(net: Net | QuantisedNet) -> str:
     return f"{_plain(net).name}, {'in integers' if isinstance(net, QuantisedNet) else 'in floats'}"
 
 
-def _check(net: Net) -> None:
+def check(net: Net) -> None:
+    """Make sure that a net can be written as C.
+
+    Raises:
+        ModelError: if a weight is no finite number.
+    """
     with np.errstate(over="ignore"):
         values = [v.astype(np.float32) for layer in net.layers for v in (layer.weight, layer.bias) if v is not None]
     if not all(np.isfinite(v).all() for v in values):

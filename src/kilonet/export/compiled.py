@@ -48,6 +48,21 @@ def version(command: Sequence[str]) -> str:
     return printable((told.splitlines() or list(command))[0])
 
 
+def on_cortex_m4(path: Path) -> int | None:
+    """Bytes of flash that a written `.c` takes on a Cortex-M4, code and constants, at `-Os`; None without its compiler.
+
+    What the compiler adds for floats where there is no floating-point unit is not among them.
+    """
+    if not all(map(shutil.which, ("arm-none-eabi-gcc", "arm-none-eabi-size"))):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        net = Path(folder) / "net.o"
+        flags = ("-mcpu=cortex-m4", "-mthumb", "-Os", "-std=c99", "-c")
+        _output(["arm-none-eabi-gcc", *flags, str(path), "-o", str(net)], b"")
+        text, data = _output(["arm-none-eabi-size", str(net)], b"").splitlines()[1].split()[:2]
+    return int(text) + int(data)
+
+
 def run(
     path: Path, images: NDArray[np.uint8], command: Sequence[str], emulator: Sequence[str] = ()
 ) -> NDArray[np.float64]:
@@ -80,7 +95,7 @@ def _compiled(path: Path, prefix: str, folder: Path, command: Sequence[str]) -> 
     )  # fmt: skip
     if done.returncode != 0:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
-        raise ModelError(f"{path.name} doesn't compile: {reason}", "this is an error of Kilonet's: report it")
+        raise ModelError(f"{path.name} doesn't compile: {reason}", "if $CC and its flags are right, please report it")
     return program
 
 
@@ -97,6 +112,6 @@ def _output(command: Sequence[str], given: bytes) -> bytes:
     if done.returncode != 0:
         raise ModelError(
             f"the compiled C fails: {FAILURES.get(done.returncode, f'exit status {done.returncode}')}",
-            "this is an error of Kilonet's: report it",
+            "if $CC and its flags are right, please report it",
         )
     return done.stdout

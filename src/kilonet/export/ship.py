@@ -19,7 +19,7 @@ from kilonet.batches import Resident
 from kilonet.config import weight_file
 from kilonet.errors import ConfigError, KilonetError, RunError
 from kilonet.evaluation import aligned, finite_logits
-from kilonet.export import c, html, onnx
+from kilonet.export import c, compiled, html, onnx
 from kilonet.export.layers import plain_net
 from kilonet.export.proof import MOST_LOST, TOLERANCE, Agreement, MissingToolError, compared
 from kilonet.export.quantise import best
@@ -174,11 +174,13 @@ def _write(model: Classifier, to: Kind, path: Path, images: Images, *, int8: boo
     elif to == "html":
         files.write(path, html.page(model))
     else:
-        net: Net | QuantisedNet = plain_net(model, "c")
+        plain = plain_net(model, "c")
+        c.check(plain)
+        net: Net | QuantisedNet = plain
         if int8 and images.train is not None and images.val is not None:
-            net = best(plain_net(model, "c"), images.train.images, images.val[0])
+            net = best(plain, images.train.images, images.val[0])
         c.write(net, path, _example(model, images))
-        facts = c.facts(net)
+        facts = {**c.facts(net), "flash_on_cortex_m4": compiled.on_cortex_m4(path)}
     return {**facts, "bytes": {one.name: one.stat().st_size for one in sorted(path.parent.iterdir())}}
 
 
