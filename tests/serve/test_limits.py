@@ -328,3 +328,59 @@ def test_too_many_connections(hasty: Served) -> None:
         refused(last, 429)
     time.sleep(0.2)
     assert hasty.client.get("/healthz").status_code == 200
+
+
+UPGRADES = ("h2c", "websocket", "TLS/1.0")
+
+
+@pytest.mark.parametrize("wish", UPGRADES)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_wish_for_another_protocol_is_passed_over_and_the_body_read(served: Served, wish: str, apart: bool) -> None:
+    kind, other = "content-type: application/octet-stream", request("/healthz", method="GET")
+    body = other + bytes(784 - len(other))
+    one = request("/v1/predict", kind, "content-length: 784", "connection: Upgrade, HTTP2-Settings", f"upgrade: {wish}")
+    with connect(served.port) as connection:
+        for part in (one, body + one + body + other) if apart else (one + body + one + body + other,):
+            connection.sendall(part)
+            time.sleep(0.1)
+        whole = b""
+        while b'"ok"' not in whole:
+            part = connection.recv(1 << 16)
+            assert part
+            whole += part
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+    assert whole.count(b"HTTP/1.1 200 OK") == whole.count(b"HTTP/1.1") == 3
+    assert whole.count(b"predictions") == 2
+
+
+def test_very_many_requests_in_one_go_are_not_all_kept(served: Served) -> None:
+    before, most = served.memory(), 0.0
+    many = request("/healthz", method="GET") * 4000
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(connect(served.port))
+            connection.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                connection.sendall(many)
+            most = max(most, served.memory())
+    assert most - before < 20
+    with connect(served.port) as connection:
+        connection.sendall(request("/healthz", method="GET") * 40)
+        whole = b""
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(1 << 16):
+                whole += part
+    assert whole.count(b"HTTP/1.1 200 OK") == whole.count(b"HTTP/1.1") == 17
+
+
+def test_headers_are_counted_however_they_are_sent(served: Served) -> None:
+    for lines in (["x: " + "y" * (LIMITS.head - 100)], ["a: b"] * (LIMITS.head // 6 + 10)):
+        refused_at_once = len(lines) > 1
+        content = request("/healthz", *lines, method="GET")
+        for step in (1000, len(content)):
+            with connect(served.port) as connection:
+                for at in range(0, len(content), step):
+                    connection.sendall(content[at : at + step])
+                assert read(connection).status == (431 if refused_at_once else 200)
