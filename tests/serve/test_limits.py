@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from kilonet.serve.limits import Limits
+from kilonet.serve.limits import Limits, RefusedError, Room, read_body
 from serve.conftest import children, serving
 from serve.talking import ask, connect, read, request
 from serve.test_api import RAW, drawing
@@ -276,8 +277,35 @@ def test_a_reader_that_dies_is_replaced(served: Served) -> None:
         os.kill(int(pid), signal.SIGKILL)
     kind = {"content-type": "image/png"}
     statuses = [served.client.post("/v1/predict", content=drawing(), headers=kind).status_code for _ in range(4)]
-    assert statuses == [422, 422, 200, 200]
+    assert statuses == [200] * 4
     assert len(children(served.process.pid)) == len(readers)
+
+
+def test_uploads_that_are_only_announced_keep_no_other_out(served: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    with contextlib.ExitStack() as stack:
+        for length in ("transfer-encoding: chunked", f"content-length: {LIMITS.body}") * 2:
+            idle = stack.enter_context(connect(served.port))
+            idle.sendall(request("/v1/predict", kind, length) + b"1\r\nx\r\n")
+        time.sleep(0.2)
+        answer = served.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW, timeout=5)
+        assert answer.status_code == 200
+
+
+def test_bodies_that_fill_the_room_are_refused_or_answered(hasty: Served) -> None:
+    kind, before = "content-type: application/octet-stream", hasty.memory()
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            held = stack.enter_context(connect(hasty.port))
+            held.sendall(request("/v1/predict", kind, f"content-length: {LIMITS.body}"))
+            held.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                held.send(bytes(LIMITS.body - 1))
+        answer = hasty.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW)
+        assert answer.status_code in (200, 429)
+        assert hasty.memory() - before < 60
+    time.sleep(0.3)
+    assert hasty.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW).status_code == 200
 
 
 def test_a_slow_body(hasty: Served) -> None:
@@ -290,6 +318,22 @@ def test_a_slow_body(hasty: Served) -> None:
                     connection.sendall(b"1\r\nx\r\n" if "chunked" in head else b"x")
                 time.sleep(0.2)
             refused(read(connection), 408)
+
+
+def test_a_body_has_its_time_once() -> None:
+    limits, parts = Limits(seconds=0.3), [True, False]
+
+    async def receive() -> dict[str, object]:
+        await asyncio.sleep(0.2)
+        return {"type": "http.request", "body": b"x", "more_body": parts.pop(0)}
+
+    async def read_it() -> bytes:
+        with Room(limits).held() as held:
+            return await read_body(receive, limits, held)
+
+    with pytest.raises(RefusedError) as refusal:
+        asyncio.run(read_it())
+    assert refusal.value.status == 408
 
 
 def test_slow_headers(hasty: Served) -> None:

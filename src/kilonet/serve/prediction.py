@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from kilonet.serve import answers, bodies
-from kilonet.serve.limits import SMALL, GoneError, Limits, RefusedError, Share, declared_length, read_body
+from kilonet.serve.limits import SMALL, GoneError, Limits, RefusedError, Room, Share, check_declared, read_body
 from kilonet.serve.multipart import parts
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Predict:
     ) -> None:
         self._model, self._batcher, self._writer = model, batcher, writer
         self._metrics, self._limits = metrics, limits
-        self._bodies = Share(limits.bodies, limits.seconds)
+        self._bodies = Room(limits)
         self._answers = Share(limits.bodies // 2, limits.seconds)
         self._decoders = decoders
 
@@ -61,19 +62,17 @@ class Predict:
             await self._answer(scope, receive, send)
         except RefusedError as error:
             await error.send(send)
+        except asyncio.CancelledError:
+            await RefusedError(408, "the server ends before this was done", "ask again once it is back").send(send)
         except GoneError:
             return
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         kind, short = _kind(headers), _short(scope["query_string"])
-        chunked = b"transfer-encoding" in headers
-        length = declared_length(headers.get(b"content-length"), self._limits)
-        expected = length if length is not None else self._limits.body if chunked else 0
+        check_declared(headers.get(b"content-length"), self._limits)
         async with AsyncExitStack() as holding:
-            if expected > SMALL:
-                await holding.enter_async_context(self._bodies.of(expected))
-            body = await read_body(receive, self._limits)
+            body = await read_body(receive, self._limits, holding.enter_context(self._bodies.held()))
             if kind == bodies.RAW or kind == bodies.JSON:
                 read = bodies.raw_images if kind == bodies.RAW else bodies.json_images
                 images, drawn = read(body, self._model.shape, self._limits), None

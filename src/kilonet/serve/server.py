@@ -84,7 +84,7 @@ def run(
         access_log=False, log_level="error", server_header=False, date_header=False, proxy_headers=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=FINISH, backlog=1024,
     )  # fmt: skip
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner, decoders.running():
+    with decoders.running(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_Server(config, ready).serve([listening]))
 
 

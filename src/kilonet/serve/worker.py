@@ -12,6 +12,7 @@ import fcntl
 import io
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from kilonet.images import Preparation
 
+ADDRESSES = 1 << 30
+"""Bytes that this process may map: more than any picture within the limits takes, less than would hurt."""
 QUICK = 1_000_000
 """Pixels of a request's pictures up to which all workers may work at a time; above that one may."""
 _SCANS = 16
@@ -127,6 +130,7 @@ def main(arguments: Sequence[str]) -> None:
     """Answer until the server is gone."""
     channels, height, width, pixels, lock = (int(arguments[i]) for i in (0, 1, 2, 4, 5))
     preparation = cast("Preparation", arguments[3])
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     stream = socket.socket(fileno=os.dup(0))
     give_memory_back()
     Image.MAX_IMAGE_PIXELS = None  # the limit is another, and has words of its own
