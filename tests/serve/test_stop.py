@@ -82,7 +82,7 @@ def test_a_stop_of_the_whole_group_leaves_the_readers_to_the_server(digits_model
     with serving(digits_model) as served, connect(served.port) as begun:
         begun.sendall(head + content[:-10])
         time.sleep(0.3)
-        for pid in (*children(served.process.pid), served.process.pid):
+        for pid in (*children(served.process.pid), str(served.process.pid)):
             os.kill(int(pid), signal.SIGTERM)
         time.sleep(0.5)
         begun.sendall(content[-10:])
