@@ -105,10 +105,34 @@ def test_too_many_pixels(served: Served) -> None:
 
 def test_a_jpeg_of_very_many_scans(served: Served) -> None:
     file = io.BytesIO()
-    Image.new("L", (3000, 3000), 200).save(file, "JPEG", progressive=True)
+    Image.new("L", (2500, 2500), 200).save(file, "JPEG", progressive=True)
     content = file.getvalue().replace(b"\xff\xd9", b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 90 + b"\xff\xd9")
     kind = {"content-type": "image/jpeg"}
     refused(served.client.post("/v1/predict", content=content, headers=kind), 413)
+
+
+def test_pictures_that_take_much_to_read(served: Served) -> None:
+    kind = {"content-type": "image/x-portable-anymap"}
+    for plain in (b"P1\n9 9\n" + b"1 " * 81, b"P2 9 9 9\n" + b"1 " * 81, b"P3 9 9 9\n" + b"1 " * 243):
+        assert "plain" in refused(served.client.post("/v1/predict", content=plain, headers=kind), 422)
+    for width, height in ((650, 10), (10, 650), (70_000, 100)):
+        content = b"P5 %d %d 255\n" % (width, height) + bytes(width * height)
+        assert "64 times" in refused(served.client.post("/v1/predict", content=content, headers=kind), 422)
+    content = b"P5 640 10 255\n" + bytes(6400)
+    assert served.client.post("/v1/predict", content=content, headers=kind).status_code == 200
+
+
+def test_large_arrays_take_little_memory(served: Served) -> None:
+    row = b"[" + b",".join([b"0.0"] * 28) + b"]"
+    image = b"[" + b",".join([row] * 28) + b"]"
+    content = b"[" + b",".join([image] * LIMITS.images) + b"]"
+    kind = {"content-type": "application/json"}
+    served.client.post("/v1/predict", content=image, headers=kind)
+    served.forget_peak()
+    before = served.peak()
+    answer = served.client.post("/v1/predict?probabilities=false", content=content, headers=kind)
+    assert len(answer.json()["predictions"]) == LIMITS.images
+    assert served.peak() - before < 100
 
 
 def test_a_picture_of_ten_thousand_frames(served: Served) -> None:

@@ -34,7 +34,7 @@ class Limits:
 
     body: int = 8 << 20
     images: int = 2048
-    pixels: int = 12_500_000
+    pixels: int = 8_000_000
     seconds: float = 20.0
     head: int = 32 << 10
     connections: int = 256

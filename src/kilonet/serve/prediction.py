@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -54,7 +55,7 @@ class Predict:
         self._metrics, self._limits = metrics, limits
         self._bodies = Room(limits)
         self._answers = Share(limits.bodies // 2, limits.seconds)
-        self._decoders = decoders
+        self._decoders, self._reader = decoders, ThreadPoolExecutor(1, "read")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or say why not; where the client has left nobody is told."""
@@ -73,9 +74,11 @@ class Predict:
         check_declared(headers.get(b"content-length"), self._limits)
         async with AsyncExitStack() as holding:
             body = await read_body(receive, self._limits, holding.enter_context(self._bodies.held()))
-            if kind == bodies.RAW or kind == bodies.JSON:
-                read = bodies.raw_images if kind == bodies.RAW else bodies.json_images
-                images, drawn = read(body, self._model.shape, self._limits), None
+            drawn = None
+            if kind == bodies.RAW:
+                images = bodies.raw_images(body, self._model.shape, self._limits)
+            elif kind == bodies.JSON:
+                images = await self._arrays(body)
             else:
                 images, drawn = await self._pictures(body, kind, headers)
             n = len(images) if drawn is None else len(drawn)
@@ -99,6 +102,13 @@ class Predict:
         found = (row.tobytes() for row in rows)
         nothing = answers.NOTHING_SHORT if short else answers.NOTHING
         return answers.joined([next(found) if one else nothing for one in drawn])
+
+    async def _arrays(self, body: bytes) -> Images:
+        """The images in a body's arrays; large ones are read in a thread, one at a time, beside the other requests."""
+        if len(body) <= SMALL:
+            return bodies.json_images(body, self._model.shape, self._limits)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, bodies.json_images, body, self._model.shape, self._limits)
 
     async def _pictures(self, body: bytes, kind: str, headers: dict[bytes, bytes]) -> tuple[Images, list[bool]]:
         """The images in a body's pictures, and of each picture whether anything was drawn."""
