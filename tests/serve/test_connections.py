@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,25 @@ def test_very_many_requests_in_one_go_are_not_all_kept(served: Served) -> None:
             while part := connection.recv(1 << 16):
                 whole += part
     assert whole.count(b"HTTP/1.1 200 OK") == whole.count(b"HTTP/1.1") == 17
+
+
+def test_what_is_refused_before_it_is_a_request_is_counted_and_dated(served: Served) -> None:
+    def count() -> float:
+        text = served.client.get("/metrics").text
+        found = re.search(r'kilonet_requests_total{path="none",status="431"} (\S+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = count()
+    answer = ask(served.port, request("/healthz", "x: " + "y" * LIMITS.head, method="GET"))
+    assert answer.status == 431
+    for head in (answer.head, ask(served.port, request("/healthz", method="GET")).head):
+        assert len(re.findall(rb"\r\ndate: \w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", head)) == 1
+    assert count() == before + 1
+
+
+def test_blanks_around_a_name_are_none_of_it(served: Served) -> None:
+    content = b"GET /healthz HTTP/1.1\r\nhost: \t localhost:80 \t\r\n\r\n"
+    assert ask(served.port, content).status == 200
 
 
 def test_headers_are_counted_however_they_are_sent(served: Served) -> None:

@@ -118,6 +118,9 @@ def test_pictures_that_take_much_to_read(served: Served) -> None:
     for width, height in ((650, 10), (10, 650), (70_000, 100)):
         content = b"P5 %d %d 255\n" % (width, height) + bytes(width * height)
         assert "64 times" in refused(served.client.post("/v1/predict", content=content, headers=kind), 422)
+    file = io.BytesIO()
+    Image.new("L", (2300, 2300), 200).save(file, "WEBP", quality=1)
+    assert "4,000,000" in refused(served.client.post("/v1/predict", content=file.getvalue(), headers=kind), 413)
     content = b"P5 640 10 255\n" + bytes(6400)
     assert served.client.post("/v1/predict", content=content, headers=kind).status_code == 200
 
@@ -185,13 +188,14 @@ def test_one_number_that_is_no_pixel(served: Served, value: str) -> None:
         ("multipart/form-data; boundary=", b"--x\r\n", 400),
         ("multipart/form-data; boundary=x", b"", 400),
         ("multipart/form-data; boundary=x", b"no boundary", 400),
+        ("multipart/form-data; boundary=" + "x" * 300, b"--" + b"x" * 300 + b"\r\n", 400),
         ("multipart/form-data; boundary=x", b"--x--", 422),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--", 422),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc", 400),
         ("multipart/form-data; boundary=x", b"--x\r\nabc\r\n--x--", 400),
         ("multipart/form-data; boundary=x", b"--x\r\na: " + b"b" * 20_000 + b"\r\n\r\nabc\r\n--x--", 400),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--x", 400),
-        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--xy\r\n\r\n--x--", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--xy\r\n\r\n--x--", 422),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--x--", 422),
     ],
 )
@@ -312,5 +316,11 @@ def test_too_many_connections(hasty: Served) -> None:
         open_ones = [stack.enter_context(connect(hasty.port, 10)) for _ in range(30)]
         last = read(open_ones[-1])
         refused(last, 429)
-    time.sleep(0.2)
+        with connect(hasty.port, 10) as another:
+            content = request("/v1/predict", "content-length: 20000", body=bytes(20_000))
+            for at in range(0, len(content), 100):
+                another.sendall(content[at : at + 100])
+                time.sleep(0.001)
+            refused(read(another), 429)
+    time.sleep(0.3)
     assert hasty.client.get("/healthz").status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Images = NDArray[np.uint8]
+
+Read = TypeVar("Read")
 
 
 class Predict:
@@ -78,7 +80,7 @@ class Predict:
             if kind == bodies.RAW:
                 images = bodies.raw_images(body, self._model.shape, self._limits)
             elif kind == bodies.JSON:
-                images = await self._arrays(body)
+                images = await self._apart(bodies.json_images, body, self._model.shape, self._limits)
             else:
                 images, drawn = await self._pictures(body, kind, headers)
             n = len(images) if drawn is None else len(drawn)
@@ -103,19 +105,17 @@ class Predict:
         nothing = answers.NOTHING_SHORT if short else answers.NOTHING
         return answers.joined([next(found) if one else nothing for one in drawn])
 
-    async def _arrays(self, body: bytes) -> Images:
-        """The images in a body's arrays; large ones are read in a thread, one at a time, beside the other requests."""
+    async def _apart(self, read: Callable[..., Read], body: bytes, *more: object) -> Read:
+        """What `read` makes of a body; of large ones in a thread, one at a time, beside the other requests."""
         if len(body) <= SMALL:
-            return bodies.json_images(body, self._model.shape, self._limits)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, bodies.json_images, body, self._model.shape, self._limits)
+            return read(body, *more)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read, body, *more)
 
     async def _pictures(self, body: bytes, kind: str, headers: dict[bytes, bytes]) -> tuple[Images, list[bool]]:
         """The images in a body's pictures, and of each picture whether anything was drawn."""
         files: Sequence[bytes | memoryview] = [body]
         if kind == bodies.FORM:
-            files = parts(body, headers[b"content-type"].decode("latin-1"), self._limits.images)
-            bodies.check_number(len(files), self._limits)
+            files = await self._apart(parts, body, headers[b"content-type"].decode("latin-1"), self._limits.images)
         if not files or not any(len(file) for file in files):
             raise RefusedError(422, "no picture", "send the bytes of a picture file, or several in multipart/form-data")
         return await self._decoders.images(files)

@@ -32,6 +32,8 @@ class Connection(HttpToolsProtocol):
     """
 
     limits = Limits()
+    refused: Callable[[int], None]
+    """Told the status of each refusal."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,6 +47,10 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
         super().connection_made(transport)
+        if len(self.connections) > 2 * self.limits.connections:
+            self._refused = True
+            transport.abort()
+            return
         if len(self.connections) > self.limits.connections:
             self.refuse(429, "too many connections at a time", "try again later")
             return
@@ -185,13 +191,15 @@ class Connection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete and not coming:
             self.transport.close()
             return
+        self.refused(status)
         body = problem(error, hint)
         lines = (
             b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close",
-            b"x-content-type-options: nosniff", b"", body,
+            b"x-content-type-options: nosniff",
+            *(name + b": " + value for name, value in self.server_state.default_headers), b"", body,
         )  # fmt: skip
         self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines))
-        if self._quiet:
+        if self._quiet or len(self.connections) > self.limits.connections:
             self._let_pass()
         else:
             self.transport.close()

@@ -76,7 +76,7 @@ def answer(
 
 
 def _pixels(content: bytes, name: str, most: int) -> int:
-    """How many pixels a picture says it has, a progressive JPEG's many scans counted."""
+    """How many pixels a picture says it has, those that cost more counted as more."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -91,14 +91,21 @@ def _pixels(content: bytes, name: str, most: int) -> int:
         raise _Refusal(
             422, f"{name} has {width} x {height} pixels: more than {RATIO} times as long as wide", "cut out what counts"
         )
-    found = width * height
-    if kind in ("JPEG", "MPO"):
-        found *= max(1, -(-content.count(b"\xff\xda") // _SCANS))
-    if found > most:
+    weight = _weight(content, kind)
+    if width * height * weight > most:
+        such = " in such a file" if weight > 1 else ""
         raise _Refusal(
-            413, f"{name} has {width} x {height} pixels: at most {most:,} are taken", "make it smaller first"
-        )
-    return found
+            413, f"{name} has {width} x {height} pixels: at most {most // weight:,} are taken{such}",
+            "make it smaller first",
+        )  # fmt: skip
+    return width * height * weight
+
+
+def _weight(content: bytes, kind: str | None) -> int:
+    """How many times a pixel counts: in WebP for its memory, in a progressive JPEG for its many scans."""
+    if kind == "WEBP":
+        return 2
+    return max(1, -(-content.count(b"\xff\xda") // _SCANS)) if kind in ("JPEG", "MPO") else 1
 
 
 def _picture(content: bytes, name: str) -> NDArray[uint8]:
