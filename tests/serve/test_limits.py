@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from kilonet.serve.limits import Limits, RefusedError, Room, read_body
+from kilonet.serve.limits import Held, Limits, RefusedError, Room, read_body
 from serve.conftest import children, serving
 from serve.talking import ask, connect, read, request
 from serve.test_api import RAW, drawing
@@ -274,7 +274,7 @@ def test_a_body_has_its_time_once() -> None:
         return {"type": "http.request", "body": b"x", "more_body": parts.pop(0)}
 
     async def read_it() -> bytes:
-        with Room(limits).held() as held:
+        with Held(Room(limits)) as held:
             return await read_body(receive, limits, held)
 
     with pytest.raises(RefusedError) as refusal:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kilonet.errors import KilonetError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -123,18 +123,12 @@ class Room:
         self.left = limits.bodies - limits.body
         self.last = asyncio.Lock()
 
-    @contextmanager
-    def held(self) -> Iterator[Held]:
-        """What a body holds of it, given back in the end."""
-        one = Held(self)
-        try:
-            yield one
-        finally:
-            one.give_back()
-
 
 class Held:
-    """What a body holds of the room for all.
+    """What a body holds of the room for all, until this context ends.
+
+    Args:
+        room: for all.
 
     Attributes:
         waits: whether it waits for more.
@@ -143,6 +137,14 @@ class Held:
     def __init__(self, room: Room) -> None:
         self._room, self._length, self._last = room, 0, False
         self.waits = False
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.left += self._length
+        if self._last:
+            self._room.last.release()
 
     async def reach(self, length: int) -> None:
         """Hold enough for so many bytes; wait for that if need be."""
@@ -156,14 +158,6 @@ class Held:
         self.waits = True
         await self._room.last.acquire()
         self._last, self.waits = True, False
-
-    def give_back(self) -> None:
-        """Hold nothing any more."""
-        self._room.left += self._length
-        self._length = 0
-        if self._last:
-            self._room.last.release()
-            self._last = False
 
 
 def _too_many() -> RefusedError:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from kilonet.serve import answers, bodies
-from kilonet.serve.limits import SMALL, GoneError, Limits, RefusedError, Room, Share, check_declared, read_body
+from kilonet.serve.limits import SMALL, GoneError, Held, Limits, RefusedError, Room, Share, check_declared, read_body
 from kilonet.serve.multipart import parts
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Predict:
         kind, short = _kind(headers), _short(scope["query_string"])
         check_declared(headers.get(b"content-length"), self._limits)
         async with AsyncExitStack() as holding:
-            body = await read_body(receive, self._limits, holding.enter_context(self._bodies.held()))
+            body = await read_body(receive, self._limits, holding.enter_context(Held(self._bodies)))
             drawn = None
             if kind == bodies.RAW:
                 images = bodies.raw_images(body, self._model.shape, self._limits)
