@@ -254,6 +254,35 @@ def test_bodies_that_fill_the_room_are_refused_or_answered(hasty: Served) -> Non
     assert hasty.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW).status_code == 200
 
 
+def test_bodies_that_grow_beside_each_other_all_get_whole() -> None:
+    limits = Limits(body=1 << 20, bodies=2 << 20, seconds=5)
+    room, whole, most = Room(limits), [], 0
+    coming: dict[int, int] = {}
+
+    async def one(number: int) -> None:
+        nonlocal most
+
+        async def receive() -> dict[str, object]:
+            nonlocal most
+            await asyncio.sleep(0)
+            coming[number] = coming.get(number, 0) + (1 << 17)
+            most = max(most, sum(coming.values()))
+            return {"type": "http.request", "body": bytes(1 << 17), "more_body": coming[number] < limits.body}
+
+        with Held(room) as held:
+            whole.append(len(await read_body(receive, limits, held)))
+            await asyncio.sleep(0)
+            del coming[number]
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(one(number) for number in range(8)))
+
+    asyncio.run(all_of_them())
+    assert whole == [limits.body] * 8
+    assert most <= limits.bodies + 8 * (1 << 17)
+    assert (room.left, room.last_taken) == (limits.bodies - limits.body, False)
+
+
 def test_a_slow_body(hasty: Served) -> None:
     kind = "content-type: application/octet-stream"
     for head in ("content-length: 784", "transfer-encoding: chunked"):

@@ -74,6 +74,23 @@ def test_a_second_signal_ends_it_on_the_spot(digits_model: Classifier) -> None:
         assert served.process.stdout.read() == "kilonet serve: stopped\n"
 
 
+def test_nor_does_it_wait_for_who_fetches_nothing(digits_model: Classifier) -> None:
+    many = request("/v1/predict", "content-type: application/octet-stream", f"content-length: {2000 * 784}")
+    with serving(digits_model) as served, socket.socket() as begun:
+        begun.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        begun.connect(("127.0.0.1", served.port))
+        begun.settimeout(1)
+        with suppress(TimeoutError):
+            for _ in range(40):
+                begun.sendall(many + bytes(2000 * 784))
+        for _ in range(2):
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        assert served.process.wait(10) == 0
+        assert served.process.stdout is not None
+        assert "Traceback" not in served.process.stdout.read()
+
+
 def test_a_stop_of_the_whole_group_leaves_the_readers_to_the_server(digits_model: Classifier) -> None:
     from serve.test_api import drawing
 

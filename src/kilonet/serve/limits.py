@@ -121,7 +121,8 @@ class Room:
 
     def __init__(self, limits: Limits) -> None:
         self.left = limits.bodies - limits.body
-        self.last = asyncio.Lock()
+        self.last_taken = False
+        self.turn, self.freed = asyncio.Lock(), asyncio.Event()
 
 
 class Held:
@@ -144,20 +145,25 @@ class Held:
     def __exit__(self, *_: object) -> None:
         self._room.left += self._length
         if self._last:
-            self._room.last.release()
+            self._room.last_taken = False
+        self._room.freed.set()
 
     async def reach(self, length: int) -> None:
-        """Hold enough for so many bytes; wait for that if need be."""
-        more = length - self._length
-        if length <= SMALL or more <= 0 or self._last:
+        """Hold enough for so many bytes; wait for that if need be, in order of asking."""
+        if length <= SMALL or self._last:
             return
-        if more <= self._room.left:
-            self._room.left -= more
-            self._length = length
-            return
+        room, more = self._room, length - self._length
         self.waits = True
-        await self._room.last.acquire()
-        self._last, self.waits = True, False
+        async with room.turn:
+            while more > room.left and room.last_taken:
+                room.freed.clear()
+                await room.freed.wait()
+            if more <= room.left:
+                room.left -= more
+                self._length = length
+            else:
+                room.last_taken = self._last = True
+        self.waits = False
 
 
 def _too_many() -> RefusedError:

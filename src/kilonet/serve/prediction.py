@@ -167,10 +167,17 @@ def _short(query: bytes) -> bool:
 
 
 async def _send(send: Send, answer: bytes) -> None:
-    """Send an answer; of a large one this returns when most of it is on its way."""
+    """Send an answer; of a large one this returns when most of it is on its way.
+
+    Raises:
+        GoneError: if the server ends before the client has fetched it.
+    """
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
     large = len(answer) > SMALL
-    await send({"type": "http.response.body", "body": answer, "more_body": large})
-    if large:
-        await send({"type": "http.response.body"})
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer, "more_body": large})
+        if large:
+            await send({"type": "http.response.body"})
+    except asyncio.CancelledError:
+        raise GoneError from None
