@@ -8,7 +8,9 @@
 
 Each load runs for `--seconds` against `kilonet serve RUN`, then against `serving_plain.py`, both with every connection
 sending its next request once it has its answer, and so `--repeats` times in turn. The latency is from the first byte
-sent to the last one read. Memory is the server's resident set before a load, after it, and at its highest.
+sent to the last one read. Memory is the resident set before a load, after it, and at its highest, of the server and
+the processes it has started, what they share counted for each; processor time is theirs together. One answer of each
+load is looked at.
 
 `--rate N` has `kilonet serve` asked for N requests a second instead of as many as it answers.
 """
@@ -103,16 +105,38 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def family(pid: int) -> list[int]:
+    """A process and those it has started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [pid, *(int(child) for task in tasks for child in (task / "children").read_text().split())]
+
+
 def memory(pid: int, what: str) -> float:
-    """`VmRSS` or `VmHWM` of a process, MB."""
-    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith(what))
-    return int(line.split()[1]) * 1024 / 1e6
+    """`VmRSS` or `VmHWM` of a process and those it has started, MB."""
+    found = 0
+    for one in family(pid):
+        line = next(x for x in Path(f"/proc/{one}/status").read_text().splitlines() if x.startswith(what))
+        found += int(line.split()[1])
+    return found * 1024 / 1e6
 
 
 def cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processor time that a process and those it has started have used, all their threads together."""
+    ticks = 0
+    for one in family(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def check(answer: bytes, images: int) -> None:
+    """Make sure that an answer says something of each image, with probabilities that add up to one."""
+    found = json.loads(answer)
+    found = found.get("predictions", found) if isinstance(found, dict) else found
+    each = found if isinstance(found, list) else [found]
+    sums = [sum(one["probabilities"].values()) for one in each]
+    if len(each) != images or any(abs(total - 1) > 1e-4 for total in sums):
+        raise SystemExit(f"an answer that is none, of {len(each)} images for {images}: {answer[:200]!r}")
 
 
 def measure(kind: str, run: str, ours: bool, asked: argparse.Namespace) -> dict[str, Any]:
@@ -128,6 +152,7 @@ def measure(kind: str, run: str, ours: bool, asked: argparse.Namespace) -> dict[
         before, used = memory(pid, "VmRSS"), cpu(pid)
         found = load(port, bodies, asked.connections, asked.seconds, asked.rate if ours else None)
         used = cpu(pid) - used
+        check(found.example, images)
         after, peak = memory(pid, "VmRSS"), memory(pid, "VmHWM")
     n = len(found.latencies)
     return {

@@ -42,6 +42,7 @@ class _Client(asyncio.Protocol):
         self._requests, self._until, self._pause, self._result = requests, until, pause, result
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
+        self._shown = False
         self._answer, self._missing, self._sent, self._due = b"", 0, 0.0, 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -63,6 +64,8 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._missing:
             self._missing -= len(data)
+            if self._shown:
+                self._result.example += data
         else:
             self._answer += data
             end = self._answer.find(b"\r\n\r\n")
@@ -74,11 +77,11 @@ class _Client(asyncio.Protocol):
             if not head.startswith(b"http/1.1 200"):
                 self._result.errors += 1
             if not self._result.example:
-                self._result.example = self._answer[end + 4 :]
+                self._result.example, self._shown = self._answer[end + 4 :], True
             self._missing = length - (len(self._answer) - end - 4)
             self._answer = b""
         if self._missing <= 0:
-            self._missing = 0
+            self._missing, self._shown = 0, False
             self._result.latencies.append(time.perf_counter() - self._sent)
             self._send()
 

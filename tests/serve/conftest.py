@@ -44,6 +44,14 @@ class Served:
         of = [str(self.process.pid), *children(self.process.pid)]
         return sum(_status(pid, "VmRSS") for pid in of)
 
+    def forget_peak(self) -> None:
+        """Have the most memory that the server's own process has used counted anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """That, MB."""
+        return _status(str(self.process.pid), "VmHWM")
+
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

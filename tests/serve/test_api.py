@@ -120,7 +120,7 @@ def test_many_pictures_in_their_order_with_a_blank_one(served: Served) -> None:
 
 def test_multipart_as_others_write_it(served: Served) -> None:
     picture = drawing(3)
-    body = b'preamble\r\n--a b\t \r\nContent-Disposition: form-data; name="x"\r\n\r\n' + picture + b"\r\n--a b--\r\nend"
+    body = b'\r\n--a b\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + picture + b"\r\n--a b--\r\nend"
     kind = {"content-type": 'multipart/form-data; charset=utf-8; boundary="a b"'}
     answer = served.client.post("/v1/predict", content=body, headers=kind)
     check(answer.json()["predictions"], served.model, prepared(picture, served.model))
@@ -209,13 +209,26 @@ def test_other_paths_and_methods(served: Served) -> None:
         assert set(answer.json()) == {"error", "hint"}
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9999", "[::1]:80"])
+@pytest.mark.parametrize("host", ["localhost", "localhost:", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9999", "[::1]:80"])
 def test_names_of_this_machine_are_answered(served: Served, host: str) -> None:
     assert served.client.get("/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "[::2]"]
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "",
+        "[::2]",
+        "[::1]evil.example",
+        "localhost:80@evil.example",
+        "localhost:x",
+        "[::1",
+        "localhost evil",
+    ],
 )
 def test_other_names_are_not(served: Served, host: str) -> None:
     for answer in (
@@ -224,6 +237,13 @@ def test_other_names_are_not(served: Served, host: str) -> None:
     ):
         assert answer.status_code == 400
         assert "Host" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["0", "0.0.0.0"])
+def test_who_listens_everywhere_is_asked_by_any_address(digits_model: Classifier, host: str) -> None:
+    with serving(digits_model, "--host", host) as served:
+        for name, status in (("10.1.2.3:80", 200), ("[fe80::1]", 200), ("evil.example", 400), ("10.1.2.3.evil", 400)):
+            assert served.client.get("/healthz", headers={"host": name}).status_code == status
 
 
 def test_a_committee_and_colours_and_another_size() -> None:

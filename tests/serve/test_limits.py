@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from kilonet.serve.limits import Limits
+from kilonet.serve.limits import Held, Limits, RefusedError, Room, read_body
 from serve.conftest import children, serving
 from serve.talking import ask, connect, read, request
 from serve.test_api import RAW, drawing
@@ -104,10 +105,37 @@ def test_too_many_pixels(served: Served) -> None:
 
 def test_a_jpeg_of_very_many_scans(served: Served) -> None:
     file = io.BytesIO()
-    Image.new("L", (3000, 3000), 200).save(file, "JPEG", progressive=True)
+    Image.new("L", (2500, 2500), 200).save(file, "JPEG", progressive=True)
     content = file.getvalue().replace(b"\xff\xd9", b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 90 + b"\xff\xd9")
     kind = {"content-type": "image/jpeg"}
     refused(served.client.post("/v1/predict", content=content, headers=kind), 413)
+
+
+def test_pictures_that_take_much_to_read(served: Served) -> None:
+    kind = {"content-type": "image/x-portable-anymap"}
+    for plain in (b"P1\n9 9\n" + b"1 " * 81, b"P2 9 9 9\n" + b"1 " * 81, b"P3 9 9 9\n" + b"1 " * 243):
+        assert "plain" in refused(served.client.post("/v1/predict", content=plain, headers=kind), 422)
+    for width, height in ((650, 10), (10, 650), (70_000, 100)):
+        content = b"P5 %d %d 255\n" % (width, height) + bytes(width * height)
+        assert "64 times" in refused(served.client.post("/v1/predict", content=content, headers=kind), 422)
+    file = io.BytesIO()
+    Image.new("L", (2300, 2300), 200).save(file, "WEBP", quality=1)
+    assert "4,000,000" in refused(served.client.post("/v1/predict", content=file.getvalue(), headers=kind), 413)
+    content = b"P5 640 10 255\n" + bytes(6400)
+    assert served.client.post("/v1/predict", content=content, headers=kind).status_code == 200
+
+
+def test_large_arrays_take_little_memory(served: Served) -> None:
+    row = b"[" + b",".join([b"0.0"] * 28) + b"]"
+    image = b"[" + b",".join([row] * 28) + b"]"
+    content = b"[" + b",".join([image] * LIMITS.images) + b"]"
+    kind = {"content-type": "application/json"}
+    served.client.post("/v1/predict", content=image, headers=kind)
+    served.forget_peak()
+    before = served.peak()
+    answer = served.client.post("/v1/predict?probabilities=false", content=content, headers=kind)
+    assert len(answer.json()["predictions"]) == LIMITS.images
+    assert served.peak() - before < 100
 
 
 def test_a_picture_of_ten_thousand_frames(served: Served) -> None:
@@ -160,13 +188,14 @@ def test_one_number_that_is_no_pixel(served: Served, value: str) -> None:
         ("multipart/form-data; boundary=", b"--x\r\n", 400),
         ("multipart/form-data; boundary=x", b"", 400),
         ("multipart/form-data; boundary=x", b"no boundary", 400),
+        ("multipart/form-data; boundary=" + "x" * 300, b"--" + b"x" * 300 + b"\r\n", 400),
         ("multipart/form-data; boundary=x", b"--x--", 422),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--", 422),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc", 400),
         ("multipart/form-data; boundary=x", b"--x\r\nabc\r\n--x--", 400),
         ("multipart/form-data; boundary=x", b"--x\r\na: " + b"b" * 20_000 + b"\r\n\r\nabc\r\n--x--", 400),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--x", 400),
-        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--xy\r\n\r\n--x--", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--xy\r\n\r\n--x--", 422),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc\r\n--x--", 422),
     ],
 )
@@ -177,88 +206,6 @@ def test_malformed_forms(served: Served, kind: str, body: bytes, status: int) ->
 @pytest.mark.parametrize("query", ["probabilities=x", "probabilities=", "probabilities=true&probabilities=false"])
 def test_queries_that_wont_do(served: Served, query: str) -> None:
     refused(served.client.post(f"/v1/predict?{query}", content=bytes(784), headers=RAW), 422)
-
-
-def test_headers_without_end(served: Served) -> None:
-    for line in (b"a: b\r\n", b"x" * 1000):
-        with connect(served.port) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")
-            with contextlib.suppress(ConnectionError):
-                for _ in range(200):
-                    connection.sendall(line * 100)
-                    time.sleep(0.001)
-            assert read(connection).status in (431, 0)
-    refused(ask(served.port, b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 40_000), 431)
-
-
-def test_trailers_without_end(served: Served) -> None:
-    before = served.memory()
-    kind = "content-type: application/octet-stream"
-    with connect(served.port) as connection:
-        connection.sendall(request("/v1/predict", kind, "transfer-encoding: chunked") + b"1\r\nx\r\n0\r\n")
-        with contextlib.suppress(ConnectionError):
-            for _ in range(300):
-                connection.sendall(b"a: " + b"b" * 100_000 + b"\r\n")
-        assert read(connection).status in (431, 0)
-    assert served.memory() - before < 10
-
-
-POST = b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
-        b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost localhost\r\n\r\n",
-        POST + b"content-length: x\r\n\r\n",
-        POST + b"content-length: -5\r\n\r\n",
-        POST + b"content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef",
-        POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"CONNECT evil.example:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        b"GET \xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\nhost: localhost\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.0\r\n\r\n",
-    ],
-)
-def test_what_is_no_request(served: Served, content: bytes) -> None:
-    answer = ask(served.port, content, seconds=5)
-    assert answer.status in (400, 404, 405)
-    assert set(answer.json()) == {"error", "hint"}
-
-
-def test_requests_sent_in_one_go_are_answered_in_their_order(served: Served) -> None:
-    kind, length = "content-type: application/octet-stream", "content-length: 784"
-    one = request("/v1/predict", kind, length, body=bytes(784))
-    two = request("/healthz", method="GET")
-    with connect(served.port) as connection:
-        connection.sendall(one + two + one)
-        whole = b""
-        while whole.count(b"HTTP/1.1 200 OK") < 3 or not whole.endswith(b"]}"):
-            part = connection.recv(1 << 16)
-            assert part
-            whole += part
-    assert whole.index(b"predictions") < whole.index(b'{"status":"ok"}') < whole.rindex(b"predictions")
-
-
-def test_a_client_that_asks_first_need_not_send_what_is_refused(served: Served) -> None:
-    kind = "content-type: text/plain"
-    with connect(served.port) as connection:
-        connection.sendall(request("/v1/predict", kind, "content-length: 784", "expect: 100-continue"))
-        refused(read(connection), 415)
-        assert connection.recv(1) == b""
-
-
-def test_a_client_that_says_it_has_sent_all_gets_its_answer(served: Served) -> None:
-    kind = "content-type: application/octet-stream"
-    one = request("/v1/predict", kind, "content-length: 784", body=bytes(784))
-    assert [ask(served.port, one, close=True).status for _ in range(20)] == [200] * 20
-    assert ask(served.port, one[:-1], close=True).status == 0
 
 
 def test_clients_that_leave_do_no_harm(served: Served) -> None:
@@ -276,8 +223,64 @@ def test_a_reader_that_dies_is_replaced(served: Served) -> None:
         os.kill(int(pid), signal.SIGKILL)
     kind = {"content-type": "image/png"}
     statuses = [served.client.post("/v1/predict", content=drawing(), headers=kind).status_code for _ in range(4)]
-    assert statuses == [422, 422, 200, 200]
+    assert statuses == [200] * 4
     assert len(children(served.process.pid)) == len(readers)
+
+
+def test_uploads_that_are_only_announced_keep_no_other_out(served: Served) -> None:
+    kind = "content-type: application/octet-stream"
+    with contextlib.ExitStack() as stack:
+        for length in ("transfer-encoding: chunked", f"content-length: {LIMITS.body}") * 2:
+            idle = stack.enter_context(connect(served.port))
+            idle.sendall(request("/v1/predict", kind, length) + b"1\r\nx\r\n")
+        time.sleep(0.2)
+        answer = served.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW, timeout=5)
+        assert answer.status_code == 200
+
+
+def test_bodies_that_fill_the_room_are_refused_or_answered(hasty: Served) -> None:
+    kind, before = "content-type: application/octet-stream", hasty.memory()
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            held = stack.enter_context(connect(hasty.port))
+            held.sendall(request("/v1/predict", kind, f"content-length: {LIMITS.body}"))
+            held.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                held.send(bytes(LIMITS.body - 1))
+        answer = hasty.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW)
+        assert answer.status_code in (200, 429)
+        assert hasty.memory() - before < 60
+    time.sleep(0.3)
+    assert hasty.client.post("/v1/predict", content=bytes(784 * 1000), headers=RAW).status_code == 200
+
+
+def test_bodies_that_grow_beside_each_other_all_get_whole() -> None:
+    limits = Limits(body=1 << 20, bodies=2 << 20, seconds=5)
+    room, whole, most = Room(limits), [], 0
+    coming: dict[int, int] = {}
+
+    async def one(number: int) -> None:
+        nonlocal most
+
+        async def receive() -> dict[str, object]:
+            nonlocal most
+            await asyncio.sleep(0)
+            coming[number] = coming.get(number, 0) + (1 << 17)
+            most = max(most, sum(coming.values()))
+            return {"type": "http.request", "body": bytes(1 << 17), "more_body": coming[number] < limits.body}
+
+        with Held(room) as held:
+            whole.append(len(await read_body(receive, limits, held)))
+            await asyncio.sleep(0)
+            del coming[number]
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(one(number) for number in range(8)))
+
+    asyncio.run(all_of_them())
+    assert whole == [limits.body] * 8
+    assert most <= limits.bodies + 8 * (1 << 17)
+    assert (room.left, room.last_taken) == (limits.bodies - limits.body, False)
 
 
 def test_a_slow_body(hasty: Served) -> None:
@@ -290,6 +293,22 @@ def test_a_slow_body(hasty: Served) -> None:
                     connection.sendall(b"1\r\nx\r\n" if "chunked" in head else b"x")
                 time.sleep(0.2)
             refused(read(connection), 408)
+
+
+def test_a_body_has_its_time_once() -> None:
+    limits, parts = Limits(seconds=0.3), [True, False]
+
+    async def receive() -> dict[str, object]:
+        await asyncio.sleep(0.2)
+        return {"type": "http.request", "body": b"x", "more_body": parts.pop(0)}
+
+    async def read_it() -> bytes:
+        with Held(Room(limits)) as held:
+            return await read_body(receive, limits, held)
+
+    with pytest.raises(RefusedError) as refusal:
+        asyncio.run(read_it())
+    assert refusal.value.status == 408
 
 
 def test_slow_headers(hasty: Served) -> None:
@@ -326,5 +345,11 @@ def test_too_many_connections(hasty: Served) -> None:
         open_ones = [stack.enter_context(connect(hasty.port, 10)) for _ in range(30)]
         last = read(open_ones[-1])
         refused(last, 429)
-    time.sleep(0.2)
+        with connect(hasty.port, 10) as another:
+            content = request("/v1/predict", "content-length: 20000", body=bytes(20_000))
+            for at in range(0, len(content), 100):
+                another.sendall(content[at : at + 100])
+                time.sleep(0.001)
+            refused(read(another), 429)
+    time.sleep(0.3)
     assert hasty.client.get("/healthz").status_code == 200

@@ -34,9 +34,20 @@ def test_it_describes_all_there_is(served: Served) -> None:
         "/": ["get"], "/v1/model": ["get"], "/healthz": ["get"], "/metrics": ["get"], "/v1/predict": ["post"],
     }  # fmt: skip
     assert set(document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]) == {
-        "multipart/form-data", "image/png", "image/jpeg", "image/gif", "image/webp", "application/json",
-        "application/octet-stream",
+        "multipart/form-data", "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff",
+        "image/x-portable-anymap", "application/json", "application/octet-stream",
     }  # fmt: skip
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert {"400", "408", "429", "431"} <= set(operation["responses"])
+
+
+def test_many_raw_images_are_within_the_schema(served: Served) -> None:
+    document = served.client.get("/openapi.json").json()
+    content = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
+    schema = content["application/octet-stream"]["schema"]
+    assert schema["minLength"] == 784
+    assert "maxLength" not in schema
 
 
 def schemathesis(served: Served, folder: Path, *flags: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -69,6 +70,62 @@ def test_a_second_signal_ends_it_on_the_spot(digits_model: Classifier) -> None:
         assert served.process.poll() is None
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(10) == 0
+        assert served.process.stdout is not None
+        assert served.process.stdout.read() == "kilonet serve: stopped\n"
+
+
+def test_nor_does_it_wait_for_who_fetches_nothing(digits_model: Classifier) -> None:
+    many = request("/v1/predict", "content-type: application/octet-stream", f"content-length: {2000 * 784}")
+    with serving(digits_model) as served, socket.socket() as begun:
+        begun.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        begun.connect(("127.0.0.1", served.port))
+        begun.settimeout(1)
+        with suppress(TimeoutError):
+            for _ in range(40):
+                begun.sendall(many + bytes(2000 * 784))
+        for _ in range(2):
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        assert served.process.wait(10) == 0
+        assert served.process.stdout is not None
+        assert "Traceback" not in served.process.stdout.read()
+
+
+def test_a_stop_of_the_whole_group_leaves_the_readers_to_the_server(digits_model: Classifier) -> None:
+    from serve.test_api import drawing
+
+    content = drawing()
+    head = request("/v1/predict", "content-type: image/png", f"content-length: {len(content)}")
+    with serving(digits_model) as served, connect(served.port) as begun:
+        begun.sendall(head + content[:-10])
+        time.sleep(0.3)
+        for pid in (*children(served.process.pid), str(served.process.pid)):
+            os.kill(int(pid), signal.SIGTERM)
+        time.sleep(0.5)
+        begun.sendall(content[-10:])
+        assert read(begun).status == 200
+        assert served.process.wait(30) == 0
+
+
+HURRY = """
+import functools, kilonet.serve.limits as l
+l.Limits = functools.partial(l.Limits, seconds=3.0)
+import kilonet.serve.server as s
+s.FINISH = 1
+"""
+
+
+def test_what_cant_be_finished_is_refused(digits_model: Classifier) -> None:
+    with serving(digits_model, before=HURRY) as served, connect(served.port) as begun:
+        begun.sendall(HEAD)
+        time.sleep(0.3)
+        served.process.send_signal(signal.SIGTERM)
+        answer = read(begun)
+        assert (answer.status, set(answer.json())) == (408, {"error", "hint"})
+        assert b"connection: close" in answer.head
+        assert served.process.wait(10) == 0
+        assert served.process.stdout is not None
+        assert "Traceback" not in served.process.stdout.read()
 
 
 def test_readers_end_with_a_server_that_is_killed(digits_model: Classifier) -> None:

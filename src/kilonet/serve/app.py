@@ -20,7 +20,7 @@ from kilonet.serve.prediction import Predict
 from kilonet.serve.shell import Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy as np
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def application(
     model: Packed,
     probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
     decoders: Decoders,
-    host: str,
+    hosts: Collection[str],
     limits: Limits,
 ) -> Shell:
     """The ASGI application that serves a model.
@@ -72,7 +72,7 @@ def application(
         model: what is served.
         probabilities: of images, uint8, (N, C, H, W), those of every class, float64, (N, K).
         decoders: make pictures into images.
-        host: the address that is listened on, for the check of Host headers.
+        hosts: the address that is listened on, and its name if it has one, for the check of Host headers.
         limits: what requests may cost.
     """
     writer, metrics = Writer(model.classes), Metrics()
@@ -86,7 +86,7 @@ def application(
     _add_documents(app, openapi.document(app, model, limits, PREDICT))
     app.router.routes.append(Route(PREDICT, predict, methods=["POST"]))
     paths = [route.path for route in app.router.routes if isinstance(route, Route)]
-    return Shell(app, {("POST", PREDICT): predict}, host, paths, metrics)
+    return Shell(app, {("POST", PREDICT): predict}, hosts, paths, metrics)
 
 
 def _add_pages(app: FastAPI, model: Packed, limits: Limits) -> None:

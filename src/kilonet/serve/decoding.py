@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from kilonet.serve.packed import Packed
 
 WORKERS = 2
-ADDRESSES = 1 << 30
-"""Bytes that a worker may map: more than any picture within the limits takes, less than would hurt."""
 
 
 class Decoders:
@@ -74,21 +72,28 @@ class Decoders:
         whole = False
         try:
             async with asyncio.timeout(self._limits.seconds):
-                status, content = await worker.ask(files)
+                if worker.is_dead:
+                    worker = self._instead_of(worker)
+                try:
+                    status, content = await worker.ask(files)
+                except (EOFError, OSError):  # it may have died of something else
+                    worker = self._instead_of(worker)
+                    status, content = await worker.ask(files)
             whole = True
         except TimeoutError:
             raise RefusedError(422, f"the pictures can't be read within {self._limits.seconds:g} seconds") from None
         except (EOFError, OSError):
-            raise RefusedError(422, "the pictures can't be read: a reader died of them") from None
+            raise RefusedError(422, "the pictures can't be read: two readers died of them") from None
         finally:
-            if not whole:
-                worker.end()
-                worker = self._worker()
-            self._idle.put_nowait(worker)
+            self._idle.put_nowait(worker if whole else self._instead_of(worker))
         if status:
             raise RefusedError(*json.loads(content))
         drawn = [bool(one) for one in content[: len(files)]]
         return np.frombuffer(content, np.uint8, offset=len(files)).reshape(-1, *self._model.shape), drawn
+
+    def _instead_of(self, worker: _Worker) -> _Worker:
+        worker.end()
+        return self._worker()
 
     def _worker(self) -> _Worker:
         shape, lock = self._model.shape, self._lock.fileno()
@@ -102,14 +107,19 @@ class _Worker:
     def __init__(self, words: Sequence[str], lock: int) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        self._process = subprocess.Popen(  # noqa: S603  it is this package's own
-            [sys.executable, "-P", "-m", "kilonet.serve.worker", *words],
-            stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=(lock,), start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
+        with _signals_kept():
+            self._process = subprocess.Popen(  # noqa: S603  it is this package's own
+                [sys.executable, "-P", "-m", "kilonet.serve.worker", *words],
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=(lock,), start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )  # fmt: skip
         theirs.close()
-        resource.prlimit(self._process.pid, resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
         self._socket = ours
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
 
     async def ask(self, files: Sequence[bytes | memoryview]) -> tuple[int, bytes]:
         """A question's answer: its status and its bytes.
@@ -143,3 +153,16 @@ class _Worker:
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Hold back what asks for an end; a process that is started meanwhile holds it back for good.
+
+    Who stops a whole group of processes means the server, which needs its readers until it has finished.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

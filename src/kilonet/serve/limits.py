@@ -34,7 +34,7 @@ class Limits:
 
     body: int = 8 << 20
     images: int = 2048
-    pixels: int = 12_500_000
+    pixels: int = 8_000_000
     seconds: float = 20.0
     head: int = 32 << 10
     connections: int = 256
@@ -101,7 +101,7 @@ class Share:
                     await self._freed.wait()
                 self._left -= some
         except TimeoutError:
-            raise RefusedError(429, "too many requests at a time", "try again later", (b"retry-after", b"1")) from None
+            raise _too_many() from None
         try:
             yield
         finally:
@@ -109,19 +109,79 @@ class Share:
             self._freed.set()
 
 
-def declared_length(value: bytes | None, limits: Limits) -> int | None:
-    """The length that a request's header gives its body, or None.
+class Room:
+    """Memory for bodies, which take it as they come, so that one that is only announced keeps no other out.
+
+    What is left when every body is given as much as it asks for may end before any of them is whole. So a part of it,
+    enough for one body of the greatest length, is for one at a time that found no more of the rest.
+
+    Args:
+        limits: on one body, and on all of them together.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.left = limits.bodies - limits.body
+        self.last_taken = False
+        self.turn, self.freed = asyncio.Lock(), asyncio.Event()
+
+
+class Held:
+    """What a body holds of the room for all, until this context ends.
+
+    Args:
+        room: for all.
+
+    Attributes:
+        waits: whether it waits for more.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room, self._length, self._last = room, 0, False
+        self.waits = False
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.left += self._length
+        if self._last:
+            self._room.last_taken = False
+        self._room.freed.set()
+
+    async def reach(self, length: int) -> None:
+        """Hold enough for so many bytes; wait for that if need be, in order of asking."""
+        if length <= SMALL or self._last:
+            return
+        room, more = self._room, length - self._length
+        self.waits = True
+        async with room.turn:
+            while more > room.left and room.last_taken:
+                room.freed.clear()
+                await room.freed.wait()
+            if more <= room.left:
+                room.left -= more
+                self._length = length
+            else:
+                room.last_taken = self._last = True
+        self.waits = False
+
+
+def _too_many() -> RefusedError:
+    return RefusedError(429, "too many requests at a time", "try again later", (b"retry-after", b"1"))
+
+
+def check_declared(value: bytes | None, limits: Limits) -> None:
+    """Look at the length that a request's header gives its body, where it has one.
 
     Raises:
-        RefusedError: with 413 if that is too much.
+        RefusedError: with 413 if that is too much, 400 if it is none.
     """
     if value is None:
-        return None
+        return
     if not value.isdigit() or len(value) > 18:
         raise RefusedError(400, "content-length is no number of bytes")
     if int(value) > limits.body:
         raise too_large(limits)
-    return int(value)
 
 
 def too_large(limits: Limits) -> RefusedError:
@@ -129,38 +189,35 @@ def too_large(limits: Limits) -> RefusedError:
     return RefusedError(413, f"the body is larger than {limits.body:,} bytes", "send fewer or smaller images a request")
 
 
-async def read_body(receive: Receive, limits: Limits) -> bytes:
+async def read_body(receive: Receive, limits: Limits, held: Held) -> bytes:
     """A request's body, no more of which is held than the limit, however it comes.
 
+    Args:
+        receive: its parts.
+        limits: on its bytes, and on the seconds in which all of it has to come.
+        held: of what all bodies may have together; more of it is taken as the body comes.
+
     Raises:
-        RefusedError: with 413 if it is too long, 408 if it does not come in time.
+        RefusedError: with 413 if it is too long, 408 if it does not come in time, 429 if there is no room for it.
         GoneError: if the client left.
     """
-    message = await _first(receive, limits)
-    if not message.get("more_body"):
-        return _part(message, 0, limits)
-    parts, length = [_part(message, 0, limits)], 0
     try:
         async with asyncio.timeout(limits.seconds):
+            message = await receive()
+            if not message.get("more_body"):
+                return _part(message, 0, limits)
+            parts, length = [_part(message, 0, limits)], 0
             while message.get("more_body"):
                 length += len(parts[-1])
+                await held.reach(length)
                 message = await receive()
                 parts.append(_part(message, length, limits))
     except TimeoutError:
-        raise _late(limits) from None
+        if held.waits:
+            raise _too_many() from None
+        late = f"the body did not come within {limits.seconds:g} seconds"
+        raise RefusedError(408, late, "send it faster") from None
     return b"".join(parts)
-
-
-async def _first(receive: Receive, limits: Limits) -> Message:
-    try:
-        async with asyncio.timeout(limits.seconds):
-            return await receive()
-    except TimeoutError:
-        raise _late(limits) from None
-
-
-def _late(limits: Limits) -> RefusedError:
-    return RefusedError(408, f"the body did not come within {limits.seconds:g} seconds", "send it faster")
 
 
 def _part(message: Message, before: int, limits: Limits) -> bytes:

@@ -33,6 +33,10 @@ class Metrics:
         found[0].inc()
         found[1].observe(seconds)
 
+    def refused(self, status: int) -> None:
+        """Count what was refused before it was a request of some path."""
+        self._requests.labels("none", str(status)).inc()
+
     def predicted(self, body: str, images: int, blank: int = 0) -> None:
         """Count images, and pictures in which nothing was drawn."""
         found = self._of_body.get(body)

@@ -1,14 +1,19 @@
-"""The parts of a multipart body (RFC 2046, RFC 7578) that lies in memory."""
+"""The parts of a multipart body (RFC 2046, RFC 7578) that lies in memory, found by python-multipart."""
 
 from __future__ import annotations
 
-import re
+import logging
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kilonet.serve.limits import RefusedError
 
-_BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"\\\r\n]{1,70})"|([^\s";,]{1,70}))[ \t]*(?:;|$)', re.IGNORECASE)
-_MOST_HEADERS = 8 << 10
-"""Bytes of a part's headers."""
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # what it logs is the sender's fault
 
 
 def parts(body: bytes, content_type: str, most: int) -> list[memoryview]:
@@ -22,40 +27,37 @@ def parts(body: bytes, content_type: str, most: int) -> list[memoryview]:
     Raises:
         RefusedError: with 400 if it is no such body or was cut off, with 413 if it has too many parts.
     """
-    found = _BOUNDARY.search(content_type)
-    if found is None:
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
         raise RefusedError(400, "multipart/form-data without a boundary", "let your HTTP library write content-type")
-    delimiter = b"--" + (found[1] or found[2]).encode("latin-1")
-    body = body if body.startswith(delimiter) else _without_preamble(body, delimiter)
-    between = b"\r\n" + delimiter
-    if body.count(between) > most + 1:
-        raise RefusedError(413, f"more than {most:,} parts", "send several requests")
-    view, listed, at = memoryview(body), list[memoryview](), len(delimiter)
-    while True:
-        line = body.find(b"\r\n", at)
-        if body[at : at + 2] == b"--":
-            return listed
-        if line < 0 or body[at:line].strip(b" \t"):
-            raise RefusedError(400, "the multipart body is malformed or cut off")
-        start, end = _after_headers(body, line), body.find(between, line)
-        if end < 0 or start > end + 2:
-            raise RefusedError(400, "the multipart body is malformed or cut off")
-        listed.append(view[start:end])
-        at = end + len(between)
+    found = _Parts(memoryview(body), most)
+    try:
+        MultipartParser(boundary, found.callbacks()).write(body)
+    except FormParserError as error:
+        raise RefusedError(400, f"the multipart body is malformed: {error}") from None
+    if not found.whole:
+        raise RefusedError(400, "the multipart body is cut off")
+    return found.listed
 
 
-def _without_preamble(body: bytes, delimiter: bytes) -> bytes:
-    at = body.find(b"\r\n" + delimiter)
-    if at < 0:
-        raise RefusedError(400, "the multipart body does not begin with its boundary")
-    return body[at + 2 :]
+class _Parts:
+    """What the parser finds in a body that it is given whole, so that each part's content comes in one piece."""
 
+    def __init__(self, body: memoryview, most: int) -> None:
+        self._body, self._most = body, most
+        self.listed: list[memoryview] = []
+        self.whole = False
 
-def _after_headers(body: bytes, line: int) -> int:
-    """Where a part's content begins, of which the boundary's line ends at `line`."""
-    if body[line + 2 : line + 4] == b"\r\n":
-        return line + 4
-    end = body.find(b"\r\n\r\n", line, line + _MOST_HEADERS)
-    if end < 0:
-        raise RefusedError(400, f"a part's headers don't end, or have more than {_MOST_HEADERS:,} bytes")
-    return end + 4
+    def callbacks(self) -> MultipartCallbacks:
+        return {"on_part_begin": self._begin, "on_part_data": self._content, "on_end": self._end}
+
+    def _begin(self) -> None:
+        if len(self.listed) == self._most:
+            raise RefusedError(413, f"more than {self._most:,} parts", "send several requests")
+        self.listed.append(self._body[:0])
+
+    def _content(self, _: bytes, start: int, end: int) -> None:
+        self.listed[-1] = self._body[start:end]
+
+    def _end(self) -> None:
+        self.whole = True

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-LISTED = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""Content types of pictures that the document lists; `kilonet.serve.bodies.PICTURES` has some rarer ones, too."""
+LISTED = (
+    "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/x-portable-anymap",
+)  # fmt: skip
+"""Content types of pictures that the document lists; `kilonet.serve.bodies.PICTURES` has other names of these, too."""
 _REFUSALS = {
     "400": "The request or its body is malformed, or its Host header names another server.",
-    "408": "The body did not come in time.",
+    "408": "The request or its body did not come in time.",
     "413": "The body is too large, or has too many images or pixels.",
     "415": "The content type is none that is taken, or the body is compressed.",
     "422": "The body holds no images that the model takes.",
-    "429": "Too many requests at a time.",
+    "429": "Too many requests or connections at a time.",
+    "431": "The request's first line and headers are too large.",
 }
 
 
@@ -43,7 +46,7 @@ def document(app: FastAPI, model: Packed, limits: Limits, path: str) -> Schema:
     schemas["Prediction"] = _prediction(model)
     for operations in found["paths"].values():
         for operation in operations.values():
-            operation["responses"] |= _refusals("400")
+            operation["responses"] |= _refusals("400", "408", "429", "431")
     found["paths"][path] = {"post": _predict(model, limits)}
     return found
 
@@ -76,8 +79,8 @@ def _predict(model: Packed, limits: Limits) -> Schema:
                 bodies.JSON: {"schema": _arrays(model)},
                 bodies.RAW: {
                     "schema": {
-                        "type": "string", "format": "binary", "minLength": size, "maxLength": size,
-                        "description": f"{size:,} bytes: channels, rows, columns; for many images as much for each.",
+                        "type": "string", "format": "binary", "minLength": size,
+                        "description": f"{size:,} bytes an image: channels, rows, columns; images follow each other.",
                     }
                 },
             },

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
 
 from kilonet.serve import answers, bodies
-from kilonet.serve.limits import SMALL, GoneError, Limits, RefusedError, Share, declared_length, read_body
+from kilonet.serve.limits import SMALL, GoneError, Held, Limits, RefusedError, Room, Share, check_declared, read_body
 from kilonet.serve.multipart import parts
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Images = NDArray[np.uint8]
+
+Read = TypeVar("Read")
 
 
 class Predict:
@@ -51,9 +55,9 @@ class Predict:
     ) -> None:
         self._model, self._batcher, self._writer = model, batcher, writer
         self._metrics, self._limits = metrics, limits
-        self._bodies = Share(limits.bodies, limits.seconds)
+        self._bodies = Room(limits)
         self._answers = Share(limits.bodies // 2, limits.seconds)
-        self._decoders = decoders
+        self._decoders, self._reader = decoders, ThreadPoolExecutor(1, "read")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or say why not; where the client has left nobody is told."""
@@ -61,22 +65,22 @@ class Predict:
             await self._answer(scope, receive, send)
         except RefusedError as error:
             await error.send(send)
+        except asyncio.CancelledError:
+            await RefusedError(408, "the server ends before this was done", "ask again once it is back").send(send)
         except GoneError:
             return
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         kind, short = _kind(headers), _short(scope["query_string"])
-        chunked = b"transfer-encoding" in headers
-        length = declared_length(headers.get(b"content-length"), self._limits)
-        expected = length if length is not None else self._limits.body if chunked else 0
+        check_declared(headers.get(b"content-length"), self._limits)
         async with AsyncExitStack() as holding:
-            if expected > SMALL:
-                await holding.enter_async_context(self._bodies.of(expected))
-            body = await read_body(receive, self._limits)
-            if kind == bodies.RAW or kind == bodies.JSON:
-                read = bodies.raw_images if kind == bodies.RAW else bodies.json_images
-                images, drawn = read(body, self._model.shape, self._limits), None
+            body = await read_body(receive, self._limits, holding.enter_context(Held(self._bodies)))
+            drawn = None
+            if kind == bodies.RAW:
+                images = bodies.raw_images(body, self._model.shape, self._limits)
+            elif kind == bodies.JSON:
+                images = await self._apart(bodies.json_images, body, self._model.shape, self._limits)
             else:
                 images, drawn = await self._pictures(body, kind, headers)
             n = len(images) if drawn is None else len(drawn)
@@ -101,12 +105,17 @@ class Predict:
         nothing = answers.NOTHING_SHORT if short else answers.NOTHING
         return answers.joined([next(found) if one else nothing for one in drawn])
 
+    async def _apart(self, read: Callable[..., Read], body: bytes, *more: object) -> Read:
+        """What `read` makes of a body; of large ones in a thread, one at a time, beside the other requests."""
+        if len(body) <= SMALL:
+            return read(body, *more)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read, body, *more)
+
     async def _pictures(self, body: bytes, kind: str, headers: dict[bytes, bytes]) -> tuple[Images, list[bool]]:
         """The images in a body's pictures, and of each picture whether anything was drawn."""
         files: Sequence[bytes | memoryview] = [body]
         if kind == bodies.FORM:
-            files = parts(body, headers[b"content-type"].decode("latin-1"), self._limits.images)
-            bodies.check_number(len(files), self._limits)
+            files = await self._apart(parts, body, headers[b"content-type"].decode("latin-1"), self._limits.images)
         if not files or not any(len(file) for file in files):
             raise RefusedError(422, "no picture", "send the bytes of a picture file, or several in multipart/form-data")
         return await self._decoders.images(files)
@@ -158,10 +167,17 @@ def _short(query: bytes) -> bool:
 
 
 async def _send(send: Send, answer: bytes) -> None:
-    """Send an answer; of a large one this returns when most of it is on its way."""
+    """Send an answer; of a large one this returns when most of it is on its way.
+
+    Raises:
+        GoneError: if the server ends before the client has fetched it.
+    """
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
     large = len(answer) > SMALL
-    await send({"type": "http.response.body", "body": answer, "more_body": large})
-    if large:
-        await send({"type": "http.response.body"})
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer, "more_body": large})
+        if large:
+            await send({"type": "http.response.body"})
+    except asyncio.CancelledError:
+        raise GoneError from None

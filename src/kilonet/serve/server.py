@@ -78,14 +78,18 @@ def run(
     """
     give_memory_back()
     decoders = Decoders(model, limits)
-    app = application(model, probabilities, decoders, host, limits)
+    app = application(model, probabilities, decoders, (host, listening.getsockname()[0]), limits)
     config = uvicorn.Config(
-        app, http=type("Bounded", (Connection,), {"limits": limits}), ws="none", lifespan="off", log_config=None,
-        access_log=False, log_level="error", server_header=False, date_header=False, proxy_headers=False,
+        app, http=_connection(limits, app.refused), ws="none", lifespan="off", log_config=None,
+        access_log=False, log_level="error", server_header=False, proxy_headers=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=FINISH, backlog=1024,
     )  # fmt: skip
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner, decoders.running():
+    with decoders.running(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_Server(config, ready).serve([listening]))
+
+
+def _connection(limits: Limits, refused: Callable[[int], None]) -> type[Connection]:
+    return type("Bounded", (Connection,), {"limits": limits, "refused": staticmethod(refused)})
 
 
 class _Server(uvicorn.Server):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from kilonet.serve.limits import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 
     from kilonet.serve.metrics import Metrics
 
@@ -28,9 +29,13 @@ HEADERS = (
 _STRICT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-def names(host: str) -> frozenset[str]:
-    """The names in a Host header that mean a server which listens on some address."""
-    return LOOPBACK | {f"[{host}]".lower() if ":" in host else host.lower()}
+_HOST = re.compile(r"[ \t]*(\[[0-9a-f:.]+\]|[^][:@/ \t]+)(?::[0-9]*)?[ \t]*")
+"""A Host header in small letters: a name or an address, and a port."""
+
+
+def names(hosts: Iterable[str]) -> frozenset[str]:
+    """The names in a Host header that mean a server which listens on some addresses."""
+    return LOOPBACK | {f"[{host}]".lower() if ":" in host else host.lower() for host in hosts}
 
 
 class Shell:
@@ -43,7 +48,7 @@ class Shell:
     Args:
         app: the application.
         direct: applications that answer a method and a path by themselves, before that one is asked.
-        host: the address that the server listens on.
+        hosts: the address that the server listens on, and its name if it has one.
         paths: the server's own, by which requests are counted.
         metrics: counts them.
     """
@@ -52,13 +57,13 @@ class Shell:
         self,
         app: Application,
         direct: Mapping[tuple[str, str], Application],
-        host: str,
+        hosts: Collection[str],
         paths: Collection[str],
         metrics: Metrics,
     ) -> None:
         self._app, self._direct, self._paths, self._metrics = app, direct, frozenset(paths), metrics
-        self._names = names(host)
-        self._everywhere = host in ("0.0.0.0", "::")  # noqa: S104  it is compared, not listened on
+        self._names = names(hosts)
+        self._everywhere = not {"0.0.0.0", "::"}.isdisjoint(hosts)  # noqa: S104  compared, not listened on
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -87,14 +92,12 @@ class Shell:
         found = [value for name, value in scope["headers"] if name == b"host"]
         if len(found) != 1:
             return False
-        host = _without_port(found[0].decode("latin-1").lower())
-        return host in self._names or (self._everywhere and _is_address(host))
+        match = _HOST.fullmatch(found[0].decode("latin-1").lower())
+        return match is not None and (match[1] in self._names or (self._everywhere and _is_address(match[1])))
 
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[: host.find("]") + 1]
-    return host.partition(":")[0]
+    def refused(self, status: int) -> None:
+        """Count what was refused before it was a request."""
+        self._metrics.refused(status)
 
 
 def _is_address(host: str) -> bool:

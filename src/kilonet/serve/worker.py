@@ -12,6 +12,7 @@ import fcntl
 import io
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
     from kilonet.images import Preparation
 
+ADDRESSES = 1 << 30
+"""Bytes that this process may map: more than any picture within the limits takes, less than would hurt."""
+RATIO = 64
+"""How many times longer than wide a picture may be, or wider than long."""
 QUICK = 1_000_000
 """Pixels of a request's pictures up to which all workers may work at a time; above that one may."""
 _SCANS = 16
@@ -71,7 +76,7 @@ def answer(
 
 
 def _pixels(content: bytes, name: str, most: int) -> int:
-    """How many pixels a picture says it has, a progressive JPEG's many scans counted."""
+    """How many pixels a picture says it has, those that cost more counted as more."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,14 +85,27 @@ def _pixels(content: bytes, name: str, most: int) -> int:
     except Exception:
         known = ", ".join(pictures.FORMATS)
         raise _Refusal(422, f"{name} is no picture that can be read: damaged, or none of {known}", None) from None
-    found = width * height
-    if kind in ("JPEG", "MPO"):
-        found *= max(1, -(-content.count(b"\xff\xda") // _SCANS))
-    if found > most:
+    if kind == "PPM" and content[1:2] in b"123":
+        raise _Refusal(422, f"{name} is a plain PNM, written in digits", "send a binary one, P4 to P6, or a PNG")
+    if max(width, height) > RATIO * min(width, height):
         raise _Refusal(
-            413, f"{name} has {width} x {height} pixels: at most {most:,} are taken", "make it smaller first"
+            422, f"{name} has {width} x {height} pixels: more than {RATIO} times as long as wide", "cut out what counts"
         )
-    return found
+    weight = _weight(content, kind)
+    if width * height * weight > most:
+        such = " in such a file" if weight > 1 else ""
+        raise _Refusal(
+            413, f"{name} has {width} x {height} pixels: at most {most // weight:,} are taken{such}",
+            "make it smaller first",
+        )  # fmt: skip
+    return width * height * weight
+
+
+def _weight(content: bytes, kind: str | None) -> int:
+    """How many times a pixel counts: in WebP for its memory, in a progressive JPEG for its many scans."""
+    if kind == "WEBP":
+        return 2
+    return max(1, -(-content.count(b"\xff\xda") // _SCANS)) if kind in ("JPEG", "MPO") else 1
 
 
 def _picture(content: bytes, name: str) -> NDArray[uint8]:
@@ -127,6 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     """Answer until the server is gone."""
     channels, height, width, pixels, lock = (int(arguments[i]) for i in (0, 1, 2, 4, 5))
     preparation = cast("Preparation", arguments[3])
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     stream = socket.socket(fileno=os.dup(0))
     give_memory_back()
     Image.MAX_IMAGE_PIXELS = None  # the limit is another, and has words of its own
