@@ -18,10 +18,10 @@ from export.nets import images_for, logits_of, random_model
 from kilonet.errors import ConfigError, ModelError
 from kilonet.export import c, compiled
 from kilonet.export.c_text import identifier
-from kilonet.export.integers import scores
+from kilonet.export.integers import QuantisedNet, scores
 from kilonet.export.layers import Net, plain_net
 from kilonet.export.proof import MissingToolError
-from kilonet.export.quantise import QuantisedNet, quantise
+from kilonet.export.quantise import quantise
 from kilonet.models import Classifier
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import kilonet as kn
 from export.nets import images_for, logits_of, random_model
 from kilonet.export import forward
 from kilonet.export import quantise as quantising
-from kilonet.export.integers import scores
+from kilonet.export.integers import QuantisedNet, scores
 from kilonet.export.layers import Layer, Net, plain_net
-from kilonet.export.quantise import QuantisedNet, best, quantise
+from kilonet.export.quantise import best, quantise
 from kilonet.export.rounding import rounded
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from kilonet.export.c_layers import Written, in_floats, in_integers
 from kilonet.export.c_prepare import Preparer, preparer
 from kilonet.export.c_text import array, comment, identifier, number, part, string
 from kilonet.export.compiled import compiler, run, version
-from kilonet.export.quantise import QuantisedNet
+from kilonet.export.integers import QuantisedNet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from kilonet.export.integers import QuantisedNet
     from kilonet.export.layers import Layer, Net
-    from kilonet.export.quantise import QuantisedNet
 
 SUMS = {"conv": "sum", "mean": "mean", "max": "maximum"}
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilonet.export import forward, integers, rounding
+from kilonet.export.integers import IntegerLayer, QuantisedNet
 from kilonet.export.layers import Layer, Net
 
 if TYPE_CHECKING:
@@ -29,47 +30,6 @@ CALIBRATIONS = (1000, 500, 700, 300)
 LONGEST_SUM = 2**31
 SCORE_LIMIT = 2**23
 MOST_FRACTION_BITS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class IntegerLayer:
-    """A layer in integers.
-
-    A convolution sums weight (byte - zero given) and its bias, a mean the byte - zero given. Its output is
-    zero out + sum * multiplier / 2^shift, to the nearest whole number, cut to a byte. The last layer gives scores: its
-    zero out is 0, and nothing is cut. Halves are rounded up; in scores away from zero. A max pool needs no figures.
-
-    Attributes:
-        layer: its kind and sizes.
-        zero_given, zero_out: the bytes that stand for 0.
-        weight: int8, (out channels, in channels / groups, kernel height, kernel width), of a convolution.
-        bias: int32, (out channels,), of a convolution.
-        multiplier: int32, not negative, (out channels,); a mean has one for each channel, too.
-        shift: from 1 to 52.
-    """
-
-    layer: Layer
-    zero_given: int
-    zero_out: int
-    weight: NDArray[np.int8] | None = None
-    bias: NDArray[np.int32] | None = None
-    multiplier: NDArray[np.int32] | None = None
-    shift: int = 1
-
-
-@dataclass(frozen=True, eq=False)
-class QuantisedNet:
-    """A net in integers.
-
-    Attributes:
-        net: the net that it was made from.
-        layers: from raw pixels to the scores, int32, of absolute value below 2^24: exact as floats.
-        fraction_bits: a logit is score / 2^fraction_bits.
-    """
-
-    net: Net
-    layers: tuple[IntegerLayer, ...]
-    fraction_bits: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,8 @@ from kilonet.measuring import measured_images
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kilonet.export.integers import QuantisedNet
     from kilonet.export.layers import Net
-    from kilonet.export.quantise import QuantisedNet
     from kilonet.images import ImageSet
     from kilonet.models import Classifier
     from kilonet.rundir import Run
