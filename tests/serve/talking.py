@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +67,8 @@ def read(connection: socket.socket) -> Answer:
 def ask(port: int, content: bytes, *, close: bool = False, seconds: float = 30) -> Answer:
     """Send some bytes over a connection of their own; with `close` say that nothing more comes."""
     with connect(port, seconds) as connection:
-        try:
+        with suppress(OSError):  # the server may have refused and gone before
             connection.sendall(content)
             if close:
                 connection.shutdown(socket.SHUT_WR)
-        except ConnectionError:
-            pass
         return read(connection)
