@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -24,6 +23,7 @@ from kilonet.export.layers import plain_net
 from kilonet.export.proof import MOST_LOST, TOLERANCE, Agreement, MissingToolError, compared
 from kilonet.export.quantise import best
 from kilonet.measuring import measured_images
+from kilonet.seals import sha256_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -257,8 +257,8 @@ def _described(
     """All that a proof file says."""
     weights = run.weights or run.path / weight_file(run.config)
     return {
-        "export": {one.name: _sha256(one) for one in sorted(folder.iterdir())},
-        "model": {"name": model.name, "weights": weights.name, "sha256": _sha256(weights)},
+        "export": {one.name: sha256_of(one) for one in sorted(folder.iterdir())},
+        "model": {"name": model.name, "weights": weights.name, "sha256": sha256_of(weights)},
         "kilonet": version("kilonet"),
         **proof,
         "facts": facts,
@@ -274,7 +274,3 @@ def _kept(folder: Path, target: Path, facts: dict[str, Any], proof: dict[str, An
         one.replace(target.with_name(one.name))
     files.write(proof_file, json.dumps(proof, indent=2) + "\n")
     return Export(tuple(target.with_name(one.name) for one in written), facts, proof, proof_file)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -24,7 +24,7 @@ from PIL import Image
 
 from kilonet import pictures
 from kilonet.errors import DataError
-from kilonet.preprocess import prepare
+from kilonet.preprocess import LONGEST, prepare
 from kilonet.serve.memory import give_memory_back
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 ADDRESSES = 1 << 30
 """Bytes that this process may map: more than any picture within the limits takes, less than would hurt."""
-RATIO = 64
-"""How many times longer than wide a picture may be, or wider than long."""
 QUICK = 1_000_000
 """Pixels of a request's pictures up to which all workers may work at a time; above that one may."""
 _SCANS = 16
@@ -87,9 +85,11 @@ def _pixels(content: bytes, name: str, most: int) -> int:
         raise _Refusal(422, f"{name} is no picture that can be read: damaged, or none of {known}", None) from None
     if kind == "PPM" and content[1:2] in b"123":
         raise _Refusal(422, f"{name} is a plain PNM, written in digits", "send a binary one, P4 to P6, or a PNG")
-    if max(width, height) > RATIO * min(width, height):
+    if max(width, height) > LONGEST * min(width, height):
         raise _Refusal(
-            422, f"{name} has {width} x {height} pixels: more than {RATIO} times as long as wide", "cut out what counts"
+            422,
+            f"{name} has {width} x {height} pixels: more than {LONGEST} times as long as wide",
+            "cut out what counts",
         )
     weight = _weight(content, kind)
     if width * height * weight > most:
