@@ -15,6 +15,7 @@ from safetensors import safe_open
 import kilonet as kn
 from kilonet import bench, cli, display
 from kilonet.config import read_toml
+from kilonet.engines import native
 
 FILES = {
     "config.toml", "results.csv", "metrics.json", "predictions.npz", "curves.png", "predictions.png",
@@ -238,18 +239,20 @@ def test_data_lists_shows_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_bench_prints_ratios_and_conditions(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mnist_5k: kn.ImageSet, tmp_path: Path
 ) -> None:
     memory = {"start": 200.0, "data": 204.0, "peak": 230.0}
     monkeypatch.setattr(bench, "memory_alone", lambda *_: memory)
-    found = spoken(capsys, "bench", "mnist-5k", "--repeats", "1", "--epochs", "1")
+    monkeypatch.setattr(native, "peak", lambda _: 2e9)
+    np.savez(tmp_path / "few.npz", images=mnist_5k.images[::10], labels=mnist_5k.labels[::10])
+    found = spoken(capsys, "bench", str(tmp_path / "few.npz"), "--repeats", "1", "--epochs", "1")
     names = [race["name"].split(",")[0] for race in found["results"]]
     assert names == ["tutorial-linear", *["tutorial-cnn"], *["kilo-4k"] * 2, *["kilo-16k"] * 2, *["tutorial-cnn"] * 2]
     assert all(
         race["ratio"] == pytest.approx(race["baseline_seconds"] / race["kilonet_seconds"]) for race in found["results"]
     )
     assert found["conditions"]["threads"] >= 1
-    assert all(0 < race["share_of_peak"] < 1.2 for race in found["results"])
+    assert all(race["share_of_peak"] == pytest.approx(race["gflops"] / 2) for race in found["results"])
     assert all(race["memory"] == [memory, memory] for race in found["results"])
     assert "less the 200 that it began with" in found["conditions"]["MB"]
     assert "the data, once opened, are 4 of" in found["conditions"]["MB"]
