@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilonet import files, plots, rundir, seals, world
 from kilonet.assembly import put_together
-from kilonet.beside import side_by_side
+from kilonet.beside import Died, side_by_side
 from kilonet.errors import DivergedError, RunError
 from kilonet.history import Epoch
 from kilonet.metrics import over_seeds
@@ -150,9 +150,12 @@ def _finish_beside(
     def tell(seed: int, told: Epoch | str) -> None:
         beside(seed, told) if isinstance(told, Epoch) else say(told)
 
+    def died(seed: int, how: Died) -> None:
+        say(f"seed-{seed}: {how}")
+
     part = partial(_part, run.path, config, model_file)
-    ended = side_by_side(part, numbers, workers, tell, f"go on: kilonet resume {run.path}")
-    return [Run(run.path / f"seed-{seed}") if done else None for seed, done in zip(numbers, ended, strict=True)]
+    ended = side_by_side(part, numbers, workers, tell, died=died)
+    return [Run(run.path / f"seed-{seed}") if done is True else None for seed, done in zip(numbers, ended, strict=True)]
 
 
 def _part(path: Path, config: Config, model_file: str | None, seed: int, tell: Callable[[Epoch | str], None]) -> bool:
