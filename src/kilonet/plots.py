@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from kilonet.metrics import Report
     from kilonet.predict import Prediction
 
-_BLUE, _ORANGE, _RED, _GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
-_STYLE: Any = {
+BLUE, ORANGE, RED, GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
+STYLE: Any = {
     "text.parse_math": False,
     "font.size": 10,
     "axes.spines.top": False,
@@ -64,22 +65,28 @@ def save(figure: Figure, path: Path | str) -> None:
     """Write a figure as a whole file; the format is what the name's ending says."""
     path = Path(path)
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names in scripts that the font lacks
         figure.savefig(buffer, format=path.suffix.lower().lstrip(".") or "png")
     files.write(path, buffer.getvalue())
 
 
 def curves(histories: History | Sequence[History], title: str = "") -> Figure:
-    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared."""
+    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared.
+
+    More than ten get a thin line each, and their median a thick one.
+    """
     from kilonet.history import History
 
     several = [histories] if isinstance(histories, History) else list(histories)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure((9.5, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
-        for i, history in enumerate(several):
-            _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
+        if len(several) > 10:
+            _many_curves(loss, accuracy, several)
+        else:
+            for i, history in enumerate(several):
+                _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
         _finish_curves(loss, accuracy, len(several))
         figure.suptitle(title)
     return figure
@@ -98,7 +105,7 @@ def comparison(
     """
     shown = differences[:40]
     below = 0.9 + 0.42 * len(shown) if shown else 0.0
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure((9.5, 3.8 + below), layout="constrained")
         top = figure
         if shown:
@@ -117,9 +124,9 @@ def comparison(
 
 def _intervals(axes: Any, shown: Sequence[Difference], what: str) -> None:
     """A line a difference, the first on top: filled and dark if it is more than noise, else hollow and grey."""
-    axes.axvline(0, color=_GREY, linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=1)
     for at, found in enumerate(shown):
-        colour = _BLUE if found.clear else _GREY
+        colour = BLUE if found.clear else GREY
         if found.interval is not None:
             low, high = found.interval
             axes.plot([100 * low, 100 * high], [at, at], color=colour, linewidth=2, solid_capstyle="butt")
@@ -142,7 +149,7 @@ def _finish_curves(loss: Any, accuracy: Any, several: int) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss.legend(frameon=False, fontsize=8 if several > 1 else None)
     if not accuracy.lines:
-        accuracy.text(0.5, 0.5, "no validation part", ha="center", color=_GREY, transform=accuracy.transAxes)
+        accuracy.text(0.5, 0.5, "no validation part", ha="center", color=GREY, transform=accuracy.transAxes)
 
 
 def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name: str) -> None:
@@ -152,14 +159,14 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name:
     name = name if colour else ""
     style = {"marker": marker, "markersize": 3}
     train = [record.train_loss for record in history.epochs]
-    loss.plot(epochs, train, "--", color=colour or _BLUE, label=f"{name}training", **style)
+    loss.plot(epochs, train, "--", color=colour or BLUE, label=f"{name}training", **style)
     val = [(r.epoch, r.val_loss, r.val_accuracy) for r in history.epochs if r.val_loss is not None]
     if not val:
         return
     at, losses, shares = zip(*val, strict=True)
-    loss.plot(at, losses, color=colour or _ORANGE, label=f"{name}validation", **style)
+    loss.plot(at, losses, color=colour or ORANGE, label=f"{name}validation", **style)
     percent = [100 * (share or 0) for share in shares]
-    accuracy.plot(at, percent, color=colour or _ORANGE, **style)
+    accuracy.plot(at, percent, color=colour or ORANGE, **style)
     best = int(np.argmax(percent))
     if colour is None:
         accuracy.annotate(
@@ -172,6 +179,29 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name:
         accuracy.margins(y=0.12)
 
 
+def _many_curves(loss: Any, accuracy: Any, histories: Sequence[History]) -> None:
+    """The curves of many runs, and the medians of those that came so far."""
+    longest = max(len(history.epochs) for history in histories)
+    for axes, figure, scale, colour, label in (
+        (loss, "train_loss", 1, BLUE, "training"),
+        (loss, "val_loss", 1, ORANGE, "validation"),
+        (accuracy, "val_accuracy", 100, ORANGE, "validation"),
+    ):
+        curves = np.full((len(histories), longest), np.nan)
+        for curve, history in zip(curves, histories, strict=True):
+            values = [getattr(record, figure) for record in history.epochs]
+            curve[: len(values)] = [np.nan if value is None else scale * value for value in values]
+        at = np.flatnonzero(~np.isnan(curves).all(0))
+        if not len(at):
+            continue
+        lines = [np.column_stack([at + 1, curve[at]]) for curve in curves]
+        thin = max(0.04, 0.5 / len(lines) ** 0.3)
+        axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.7, alpha=thin))
+        median = np.nanmedian(curves[:, at], axis=0)
+        axes.plot(at + 1, median, color=colour, linewidth=2.2, label=f"{label}, median of {len(lines):,}")
+        axes.autoscale_view()
+
+
 def images(
     pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     captions: Sequence[str],
@@ -181,23 +211,24 @@ def images(
 ) -> Figure:
     """A grid of images, uint8, (C, H, W) each, with their captions; the wrong ones' captions in red."""
     columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure((1.5 * columns + 0.4, 1.75 * rows + (0.6 if title else 0.2)), layout="constrained")
-        grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-        for axes in grid:
-            axes.axis("off")
+    rows, head = math.ceil(len(pictures) / columns), 0.45 if title else 0.1
+    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
+    above = 0.1 + 0.15 * lines
+    width, height = 1.5 * columns + 0.2, head + (above + 1.4) * rows + 0.1
+    with mpl.rc_context(STYLE):
+        figure = Figure((width, height))
+        axes = figure.add_axes((0, 0, 1, 1))  # one for all: each of its own costs ten times as much
         for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-            axes = grid[i]
-            axes.imshow(
-                picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0),
-                cmap="gray",
-                vmin=0,
-                vmax=255,
-            )
-            bad = wrong is not None and wrong[i]
-            axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
-        figure.suptitle(title)
+            middle, top = 0.85 + 1.5 * (i % columns), head + above + (above + 1.4) * (i // columns)
+            shown = picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0)
+            tall, wide = (1.4 * side / max(shown.shape[:2]) for side in shown.shape[:2])
+            extent = (middle - wide / 2, middle + wide / 2, top + tall, top)
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+            colour = RED if wrong is not None and wrong[i] else "black"
+            axes.text(middle, top - 0.05, _short(caption, 20), ha="center", fontsize=9, color=colour)
+        axes.axis("off")
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        figure.text(0.5, 1 - 0.15 / height, title, ha="center", va="top", fontsize=12)
     return figure
 
 
@@ -261,7 +292,7 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
     matrix = report.confusion
     k = len(names)
     side = min(2.6 + 0.42 * k, 16)
-    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure((side + 0.6, side), layout="constrained")
         axes = figure.subplots()
         share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -298,7 +329,7 @@ def weights(
     limit = float(np.abs(maps).max()) or 1.0
     columns = min(5, len(names))
     rows = math.ceil(len(names) / columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure((1.6 * columns + 0.9, 1.8 * rows + 0.5), layout="constrained")
         grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         shown = None
