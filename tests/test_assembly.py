@@ -281,7 +281,9 @@ def test_a_member_that_went_wrong_is_left_out(
     words = ("train", "digits", "--model", net, "--committee", "3", "--seed", "4", "--epochs", "2", "--name", "two")
     out, err = command(capsys, *words)
     assert "seed-5: the training went wrong in epoch 1" in err
-    assert out.startswith("seed-5 went wrong: the committee is of the other 2\n")
+    assert out.startswith(
+        "left out: seed-5 (it went wrong in epoch 1: its loss was nan); the committee is of the other 2\n"
+    )
     found = Run(Path("runs/two"))
     assert (found.metrics()["committee"], found.summary()["failed"]) == (2, ["seed-5"])
     assert found.metrics()["parameters"] == 2 * 650

@@ -717,7 +717,7 @@ def test_seeds_go_on_without_one_that_went_wrong(
     assert ended.value.code == 0
     said = capsys.readouterr()
     assert "seed-0 went wrong in epoch 1" in said.err
-    assert "seed-0 went wrong: the figures are over the other 2" in said.out
+    assert "left out: seed-0 (it went wrong in epoch 1: its loss was nan); the figures are over the other 2" in said.out
     alone = seeds.start_seeds(replace(chosen, seeds=1), project)
     with pytest.raises(RunError, match=r"every seed of .* went wrong"):
         seeds.finish_seeds(alone)
