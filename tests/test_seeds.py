@@ -127,7 +127,7 @@ def test_a_seed_whose_process_is_killed_goes_on_in_another_and_then_is_left_out(
         (project / name).touch()
     summary = seeds.finish_seeds(found, say=said.append, beside=lambda *heard: told.append(heard))
     monkeypatch.undo()
-    why = "its process was killed by SIGKILL (as the system does where memory runs out)"
+    why = "its process was killed by SIGKILL, as happens where memory runs out"
     assert (summary["seeds"], summary["failed"], summary["why"]) == ([0, 2], ["seed-1"], {"seed-1": why})
     assert [line for line in said if "SIGKILL" in line and "seed-0" in line] == [f"seed-0: {why}: it is begun again"]
     assert f"seed-1: {why}: it is left out: kilonet resume {found.path} tries it again" in said

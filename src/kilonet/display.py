@@ -313,11 +313,15 @@ class TrainingDisplay:
     def beside(self, config: Config, more: int | None = None) -> Callable[[int, Epoch | Ended], None]:
         """Show seeds that are trained side by side, perhaps for more epochs; what is returned is to be told each."""
         epochs, n = more or config.training.epochs, len(config.numbers)
-        latest, ended, failed, told_epochs = dict[int, Epoch](), set[int](), 0, 0
+        latest, ended, failed = dict[int, Epoch](), set[int](), 0
+        told_epochs, first = 0, 0.0
+        self._progress.update(self._task, description=f"0 of {n} seeds")
 
         def told(seed: int, now: Epoch | Ended) -> None:
-            nonlocal failed, told_epochs
+            nonlocal failed, told_epochs, first
+            elapsed = self._progress.tasks[0].elapsed or 0.0
             if isinstance(now, Epoch):
+                first = elapsed if told_epochs == 0 else first
                 latest[seed], told_epochs = now, told_epochs + 1
             else:
                 ended.add(seed)
@@ -325,14 +329,14 @@ class TrainingDisplay:
                 if self._on and now.why is None and seed in latest:
                     self._seed(seed, latest[seed])
             done = epochs * len(ended) + sum(one.epoch for number, one in latest.items() if number not in ended)
-            elapsed = self._progress.tasks[0].elapsed or 0.0
+            speed = (told_epochs - 1) / (elapsed - first) if elapsed > first else 0.0
             self._progress.update(
                 self._task,
                 total=n * epochs,
                 completed=done,
                 description=f"{len(ended)} of {n} seeds" + (f", {failed} left out" if failed else ""),
-                speed=f"{told_epochs / elapsed:.1f} epochs/s" if elapsed > 0 else "",
-                left=f"{(n * epochs - done) * elapsed / told_epochs:.0f} s left" if told_epochs else "",
+                speed=f"{speed:.1f} epochs/s" if speed > 0 else "",
+                left=f"{(n * epochs - done) / speed:.0f} s left" if speed > 0 else "",
             )
 
         return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from kilonet.config import Config
+    from kilonet.doctor.finding import Finding
     from kilonet.run import Load, Plan, Say, Watch
     from kilonet.state import State
 
@@ -195,11 +196,13 @@ class _Work:
         path: of the run.
         config: of the run.
         model_file: `path/to/file.py:ClassName`, for a model of the user's own.
+        advised: names of findings whose advice has been told.
     """
 
     path: Path
     config: Config
     model_file: str | None
+    advised: set[str] = field(default_factory=set)
 
     @cached_property
     def load(self) -> Load:
@@ -242,11 +245,18 @@ class _Work:
         run.unseal()
         try:
             for finding in finish(inside, made, watch(made, seed), say, whole=run):
-                say(f"{name}: {finding.name}: {finding.what}; {finding.advice}")
+                say(f"{name}: {finding.name}: {finding.what}{self._advice(finding)}")
         except DivergedError as error:
             say(f"{name}: {error.message}: it is left out")
             return _went_wrong(inside)
         return Ended()
+
+    def _advice(self, finding: Finding) -> str:
+        """What to do about a finding, told the first time: many seeds of one model ail of the same."""
+        if finding.name in self.advised:
+            return ""
+        self.advised.add(finding.name)
+        return f"; {finding.advice}"
 
 
 def _went_wrong(inside: Run) -> Ended:

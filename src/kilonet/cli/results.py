@@ -138,12 +138,16 @@ def plot(
         figure = plots.comparison(groups, comparing.differences(compared), unit, title)
         document["comparisons"] = compared.document()
     plots.save(figure, target)
+    spread = [str(path) for one in found if (path := one.path / "distribution.png").exists()]
+    document |= {"distributions": spread} if spread else {}
 
     def tell() -> None:
         display.table(list(listed[0]), [list(row.values()) for row in listed])
         if compared is not None:
             display.comparisons(compared)
         display.line(f"\nfigure    {target}")
+        for path in spread:
+            display.line(f"spread    {path}")
 
     answer(document, json, tell)
 

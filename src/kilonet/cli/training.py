@@ -157,6 +157,7 @@ def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str 
     def tell() -> None:
         display.seeds(summary)
         display.line(f"runs      {found.path}")
+        display.line(f"picture   {found.path / 'distribution.png'}")
 
     answer({"run": str(found.path), **summary}, json, tell)
 
