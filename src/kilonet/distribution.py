@@ -15,6 +15,10 @@ from kilonet.plots import BLUE, GREY, ORANGE, STYLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
+    Percent = NDArray[np.float64]
+
 _BINS = 64
 _WIDTH, _MOST, _BELOW = 9.0 * 72, 118.0, 58.0
 """Points: the figure's width, and a panel's height above (at most) and below the line that the dots stand on."""
@@ -31,38 +35,38 @@ def distribution(parts: Mapping[str, Mapping[str, float]], left_out: Mapping[str
         left_out: the runs that have none, and why.
         title: of the figure.
     """
-    above = min(_MOST, 1.5 * _DOT + _DOT * max(map(len, parts.values()), default=0))
+    percents = {part: 100 * np.array(list(named.values())) for part, named in parts.items()}
+    highest = max((int(_stacked(percent)[1].max()) for percent in percents.values()), default=0)
+    above = min(_MOST, _DOT * (highest + 2.5))
     heads, panel = 24 + 14 * (1 + bool(left_out)), 36 + above + _BELOW + 26
     height = heads + panel * len(parts)
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure((_WIDTH / 72, height / 72))
         figure.text(18 / _WIDTH, 1 - 22 / height, title, fontsize=12)
         figure.text(18 / _WIDTH, 1 - 38 / height, _told(left_out), fontsize=9, color=GREY)
-        for at, (part, named) in enumerate(parts.items()):
+        for at, (part, percent) in enumerate(percents.items()):
             bottom = height - heads - (at + 1) * panel + 30
             axes = figure.add_axes((18 / _WIDTH, bottom / height, 1 - 36 / _WIDTH, (above + _BELOW) / height))
             axes.set_ylim(-_BELOW, above)
-            _panel(axes, named, _PARTS.get(part, part))
+            _panel(axes, list(parts[part]), percent, _PARTS.get(part, part))
     return figure
 
 
 def _told(left_out: Mapping[str, str]) -> str:
     """The runs that are left out, the first three by name, with the reason of the first."""
-    names = list(left_out)
-    if not names:
+    if not left_out:
         return ""
+    names = [f"{name} ({why})" if i == 0 else name for i, (name, why) in enumerate(left_out.items())]
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    line = f"left out: {', '.join(names[:3])}{more}; {names[0]}: {left_out[names[0]]}"
+    line = f"left out: {', '.join(names[:3])}{more}"
     return line if len(line) <= 130 else f"{line[:129]}…"
 
 
-def _panel(axes: Any, named: Mapping[str, float], what: str) -> None:
+def _panel(axes: Any, names: list[str], percent: Percent, what: str) -> None:
     """One part's dots, and under them its quartiles, its mean and its extremes."""
-    names, percent = list(named), 100 * np.array(list(named.values()))
     found = over_seeds([float(value) for value in percent])
     least, lower, median, upper, most = found["quantiles"]
-    margin = 0.04 * (most - least) or 0.5
-    axes.set_xlim(least - margin, most + margin)
+    axes.set_xlim(least - _margin(percent), most + _margin(percent))
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
     axes.axhline(0, color="#9aa1aa", linewidth=0.8)
@@ -73,29 +77,42 @@ def _panel(axes: Any, named: Mapping[str, float], what: str) -> None:
         axes.plot(found["interval"], [-27, -27], color=ORANGE, linewidth=2, solid_capstyle="butt")
     axes.plot(found["mean"], -27, "o", color=ORANGE, markersize=5)
     _extremes(axes, names, percent)
-    axes.set_title(f"{what}, %", loc="left", fontsize=10, pad=16)
+    axes.set_title(f"{what}, %", loc="left", fontsize=10, pad=18)
     between = "" if found["interval"] is None else ", 95 % interval {:.2f} to {:.2f}".format(*found["interval"])
     _words(axes, 0, f"median {median:.2f}, quartiles {lower:.2f} to {upper:.2f}", BLUE, "left")
     _words(axes, 1, f"mean {found['mean']:.2f}{between}", ORANGE, "right")
 
 
-def _dots(axes: Any, percent: Any) -> None:
-    """A dot a run over its accuracy; those in one of the bins, each of as many steps of accuracy, are a stack."""
-    (low, high), above, values = axes.get_xlim(), axes.get_ylim()[1], np.sort(percent)
+def _margin(percent: Percent) -> float:
+    """What the axis has on each side of the values."""
+    return 0.04 * float(np.ptp(percent)) or 0.5
+
+
+def _stacked(percent: Percent) -> tuple[Percent, NDArray[np.int64]]:
+    """The accuracies from the least on, those in one of the bins as their mean; and how many stand under each there.
+
+    A bin is as wide as a dot at least, and has a whole number of the smallest steps between two accuracies.
+    """
+    values = np.sort(percent)
     steps = np.diff(np.unique(values))
-    step = float(steps[steps > 1e-9].min(initial=high - low))
-    width = max(math.ceil((high - low) / _BINS / step), 1) * step
+    across = float(np.ptp(values)) + 2 * _margin(values)
+    step = float(steps[steps > 1e-9].min(initial=across))
+    width = max(math.ceil(across / _BINS / step), 1) * step
     bins = ((values - values[0]) / width + 0.5).astype(int)
     counts = np.bincount(bins)
-    level = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
-    middles = np.bincount(bins, values) / np.maximum(counts, 1)
-    pitch = min(_DOT, (above - 1.5 * _DOT) / max(counts.max() - 1, 1))
+    levels = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return (np.bincount(bins, values) / np.maximum(counts, 1))[bins], levels
+
+
+def _dots(axes: Any, percent: Percent) -> None:
+    """A dot a run over its accuracy; the higher the stacks, the closer."""
+    at, levels = _stacked(percent)
+    pitch = min(_DOT, (axes.get_ylim()[1] - 1.5 * _DOT) / max(levels.max(), 1))
     edge = 0.4 if pitch == _DOT else 0.0
-    at, heights = middles[bins], _DOT / 2 + level * pitch
-    axes.scatter(at, heights, s=(0.9 * _DOT) ** 2, color=BLUE, edgecolor="white", linewidth=edge)
+    axes.scatter(at, _DOT / 2 + levels * pitch, s=(0.9 * _DOT) ** 2, color=BLUE, edgecolor="white", linewidth=edge)
 
 
-def _extremes(axes: Any, names: list[str], percent: Any) -> None:
+def _extremes(axes: Any, names: list[str], percent: Percent) -> None:
     """The worst and the best by name."""
     worst, best = int(np.argmin(percent)), int(np.argmax(percent))
     if percent[worst] == percent[best]:
@@ -106,4 +123,5 @@ def _extremes(axes: Any, names: list[str], percent: Any) -> None:
 
 
 def _words(axes: Any, at: float, text: str, colour: str, align: str) -> None:
-    axes.text(at, 1.03, text, transform=axes.transAxes, ha=align, fontsize=9, color=colour)
+    place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(text, (at, 1), (0, 5), ha=align, fontsize=9, color=colour, **place)
