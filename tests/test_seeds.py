@@ -57,20 +57,38 @@ def test_what_goes_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
         assert seeds.at_once(replace(SEVERAL, training=replace(SEVERAL.training, **changes))) == most
 
 
+WILD = """
+import torch
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+        self.wild = torch.initial_seed() == 1
+
+    def forward(self, images):
+        return super().forward(images.flatten(1)) * (float("nan") if self.wild else 1.0)
+"""
+
+
 @pytest.mark.full
-def test_the_torch_engine_on_one_thread_gives_the_same_bits_side_by_side(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_torch_engine_on_one_thread_gives_the_same_bits_side_by_side_without_a_seed_that_goes_wrong(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_cores(monkeypatch)
-    few = replace(SEVERAL, seeds=2, training=replace(SEVERAL.training, engine="torch", threads=1, epochs=1))
-    one_by_one, beside = (seeds.start_seeds(few, project) for _ in range(2))
+    (tmp_path / "wild.py").write_text(WILD)
+    few = {"source": "digits", "model": f"{tmp_path / 'wild.py'}:Net", "seeds": 3}
+    chosen = config.resolve(few, {"engine": "torch", "threads": 1, "epochs": 2})
+    beside, told = seeds.start_seeds(chosen, project), list[tuple[int, Any]]()
+    summary = seeds.finish_seeds(beside, beside=lambda *heard: told.append(heard))
+    assert summary["why"] == {"seed-1": "it went wrong in epoch 1: its loss was nan"}
+    ended = sorted((seed, how.why) for seed, how in told if isinstance(how, seeds.Ended))
+    assert ended == [(0, None), (1, summary["why"]["seed-1"]), (2, None)]
     threads = world.set_threads(None)
     try:
-        seeds.finish_seeds(one_by_one)
+        assert results(beside) == results(finished(project, chosen))
     finally:
         world.set_threads(threads)
-    seeds.finish_seeds(beside, beside=lambda _, __: None)
-    assert results(beside) == results(one_by_one)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
