@@ -11,9 +11,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from kilonet.plots import BLUE, GREY, ORANGE, STYLE
+from kilonet.plots import _BLUE, _GREY, _ORANGE, _STYLE
 
-COLOURS = {"native": BLUE, "torch": ORANGE}
+COLOURS = {"native": _BLUE, "torch": _ORANGE}
 Line = tuple[str, str, str, list[float], list[float]]
 """Its name, colour and style, and its points."""
 
@@ -28,13 +28,13 @@ def draw(results: dict[str, list[dict[str, Any]]]) -> Figure:
         styles = zip(models, ("-", "--"), strict=True)
         return [line for model, style in styles for line in lines(of(part, model), model, style)]
 
-    with mpl.rc_context({**STYLE, "font.size": 8.5, "axes.titlesize": 9.5, "axes.titlelocation": "left"}):
+    with mpl.rc_context({**_STYLE, "font.size": 8.5, "axes.titlesize": 9.5, "axes.titlelocation": "left"}):
         figure = Figure((11, 6.2), layout="constrained")
         panels = figure.subplots(2, 3).ravel()
         images = of("images")
         epoch = lines(images, "", "-", lambda row, engine: [us * row["at"] / 1e6 for us in row[engine]])
         peak = lines(images, "", "-", lambda row, engine: [n / 1e6 for n in row[f"{engine} bytes"]])
-        raw = [("the images", GREY, ":", [row["at"] for row in images], [row["bytes"] / 1e6 for row in images])]
+        raw = [("the images", _GREY, ":", [row["at"] for row in images], [row["bytes"] / 1e6 for row in images])]
         panel(panels[0], "tutorial-cnn: time of an epoch", "images", "s", epoch)
         panel(panels[1], "tutorial-cnn: memory at the peak", "images", "MB", [*peak, *(raw if images else [])])
         panel(panels[2], "Batches", "images a step", "µs an image", by_model("batch", ("tutorial-cnn", "kilo-4k")))
@@ -66,7 +66,7 @@ def panel(axes: Any, title: str, across: str, up: str, drawn: list[Line]) -> Non
     axes.set_title(title)
     if not drawn:
         axes.axis("off")
-        axes.text(0.5, 0.5, "not measured", ha="center", color=GREY, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "not measured", ha="center", color=_GREY, transform=axes.transAxes)
         return
     axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
     for _, colour, style, x, y in drawn:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from kilonet.metrics import over_seeds
-from kilonet.plots import BLUE, GREY, ORANGE, STYLE
+from kilonet.plots import COLOURS, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,10 +39,10 @@ def distribution(parts: Mapping[str, Mapping[str, float]], left_out: Mapping[str
     above = min(_MOST, _DOT * (highest + 2.5))
     heads, panel = 24 + 14 * (1 + bool(left_out)), 36 + above + _BELOW + 26
     height = heads + panel * len(parts)
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with styled():
         figure = Figure((_WIDTH / 72, height / 72))
         figure.text(18 / _WIDTH, 1 - 22 / height, title, fontsize=12)
-        figure.text(18 / _WIDTH, 1 - 38 / height, _told(left_out), fontsize=9, color=GREY)
+        figure.text(18 / _WIDTH, 1 - 38 / height, _told(left_out), fontsize=9, color=COLOURS["grey"])
         for at, (part, percent) in enumerate(percents.items()):
             bottom = height - heads - (at + 1) * panel + 30
             axes = figure.add_axes((18 / _WIDTH, bottom / height, 1 - 36 / _WIDTH, (above + _BELOW) / height))
@@ -69,18 +68,19 @@ def _panel(axes: Any, names: list[str], percent: Percent, what: str) -> None:
     axes.set_xlim(least - _margin(percent), most + _margin(percent))
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
+    axes.grid(visible=False)
     axes.axhline(0, color="#9aa1aa", linewidth=0.8)
     _dots(axes, percent)
-    axes.plot([lower, upper], [-12, -12], color=BLUE, linewidth=7, alpha=0.35, solid_capstyle="butt")
-    axes.plot([median, median], [-17, -7], color=BLUE, linewidth=2)
+    axes.plot([lower, upper], [-12, -12], color=COLOURS["blue"], linewidth=7, alpha=0.35, solid_capstyle="butt")
+    axes.plot([median, median], [-17, -7], color=COLOURS["blue"], linewidth=2)
     if found["interval"] is not None:
-        axes.plot(found["interval"], [-27, -27], color=ORANGE, linewidth=2, solid_capstyle="butt")
-    axes.plot(found["mean"], -27, "o", color=ORANGE, markersize=5)
+        axes.plot(found["interval"], [-27, -27], color=COLOURS["orange"], linewidth=2, solid_capstyle="butt")
+    axes.plot(found["mean"], -27, "o", color=COLOURS["orange"], markersize=5)
     _extremes(axes, names, percent)
     axes.set_title(f"{what}, %", loc="left", fontsize=10, pad=18)
     between = "" if found["interval"] is None else ", 95 % interval {:.2f} to {:.2f}".format(*found["interval"])
-    _words(axes, 0, f"median {median:.2f}, quartiles {lower:.2f} to {upper:.2f}", BLUE, "left")
-    _words(axes, 1, f"mean {found['mean']:.2f}{between}", ORANGE, "right")
+    _words(axes, 0, f"median {median:.2f}, quartiles {lower:.2f} to {upper:.2f}", "blue", "left")
+    _words(axes, 1, f"mean {found['mean']:.2f}{between}", "orange", "right")
 
 
 def _margin(percent: Percent) -> float:
@@ -109,19 +109,23 @@ def _dots(axes: Any, percent: Percent) -> None:
     at, levels = _stacked(percent)
     pitch = min(_DOT, (axes.get_ylim()[1] - 1.5 * _DOT) / max(levels.max(), 1))
     edge = 0.4 if pitch == _DOT else 0.0
-    axes.scatter(at, _DOT / 2 + levels * pitch, s=(0.9 * _DOT) ** 2, color=BLUE, edgecolor="white", linewidth=edge)
+    axes.scatter(
+        at, _DOT / 2 + levels * pitch, s=(0.9 * _DOT) ** 2, color=COLOURS["blue"], edgecolor="white", linewidth=edge
+    )
 
 
 def _extremes(axes: Any, names: list[str], percent: Percent) -> None:
     """The worst and the best by name."""
     worst, best = int(np.argmin(percent)), int(np.argmax(percent))
     if percent[worst] == percent[best]:
-        axes.text(percent[best], -50, f"each {percent[best]:.2f}", ha="center", fontsize=9, color=GREY)
+        axes.text(percent[best], -50, f"each {percent[best]:.2f}", ha="center", fontsize=9, color=COLOURS["grey"])
         return
-    axes.text(percent[worst], -50, f"worst: {names[worst]}, {percent[worst]:.2f}", fontsize=9, color=GREY)
-    axes.text(percent[best], -50, f"best: {names[best]}, {percent[best]:.2f}", ha="right", fontsize=9, color=GREY)
+    axes.text(percent[worst], -50, f"worst: {names[worst]}, {percent[worst]:.2f}", fontsize=9, color=COLOURS["grey"])
+    axes.text(
+        percent[best], -50, f"best: {names[best]}, {percent[best]:.2f}", ha="right", fontsize=9, color=COLOURS["grey"]
+    )
 
 
 def _words(axes: Any, at: float, text: str, colour: str, align: str) -> None:
     place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(text, (at, 1), (0, 5), ha=align, fontsize=9, color=colour, **place)
+    axes.annotate(text, (at, 1), (0, 5), ha=align, fontsize=9, color=COLOURS[colour], **place)

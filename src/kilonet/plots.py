@@ -20,6 +20,7 @@ from kilonet.images import in_class_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from kilonet.metrics import Report
     from kilonet.predict import Prediction
 
-BLUE, ORANGE, RED, GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
-STYLE: Any = {
+_BLUE, _ORANGE, _RED, _GREY = "#2563a8", "#d9730d", "#c02626", "#5b6470"
+_STYLE: Any = {
     "text.parse_math": False,
     "font.size": 10,
     "axes.spines.top": False,
@@ -40,6 +41,15 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "savefig.dpi": 120,
 }
+
+
+COLOURS = {"blue": _BLUE, "orange": _ORANGE, "red": _RED, "grey": _GREY}
+"""What figures are drawn in."""
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the style of all figures."""
+    return mpl.rc_context(_STYLE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ def save(figure: Figure, path: Path | str) -> None:
     """Write a figure as a whole file; the format is what the name's ending says."""
     path = Path(path)
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names in scripts that the font lacks
         figure.savefig(buffer, format=path.suffix.lower().lstrip(".") or "png")
     files.write(path, buffer.getvalue())
@@ -79,7 +89,7 @@ def curves(histories: History | Sequence[History], title: str = "") -> Figure:
     from kilonet.history import History
 
     several = [histories] if isinstance(histories, History) else list(histories)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure((9.5, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
         if len(several) > 10:
@@ -105,7 +115,7 @@ def comparison(
     """
     shown = differences[:40]
     below = 0.9 + 0.42 * len(shown) if shown else 0.0
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure((9.5, 3.8 + below), layout="constrained")
         top = figure
         if shown:
@@ -116,7 +126,7 @@ def comparison(
         loss, accuracy = top.subplots(1, 2)
         for i, (name, histories) in enumerate(named):
             for j, history in enumerate(histories):
-                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{_short(name, 24)}, ")
+                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{shortened(name, 24)}, ")
         _finish_curves(loss, accuracy, len(named))
         top.suptitle(title)
     return figure
@@ -124,16 +134,16 @@ def comparison(
 
 def _intervals(axes: Any, shown: Sequence[Difference], what: str) -> None:
     """A line a difference, the first on top: filled and dark if it is more than noise, else hollow and grey."""
-    axes.axvline(0, color=GREY, linewidth=1)
+    axes.axvline(0, color=_GREY, linewidth=1)
     for at, found in enumerate(shown):
-        colour = BLUE if found.clear else GREY
+        colour = _BLUE if found.clear else _GREY
         if found.interval is not None:
             low, high = found.interval
             axes.plot([100 * low, 100 * high], [at, at], color=colour, linewidth=2, solid_capstyle="butt")
         face = colour if found.clear else "white"
         axes.plot(100 * found.difference, at, "o", color=colour, markerfacecolor=face, markersize=7)
         axes.text(1.01, at, found.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=colour)
-    axes.set_yticks(range(len(shown)), [_short(found.name, 44) for found in shown])
+    axes.set_yticks(range(len(shown)), [shortened(found.name, 44) for found in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(what)
@@ -149,7 +159,7 @@ def _finish_curves(loss: Any, accuracy: Any, several: int) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss.legend(frameon=False, fontsize=8 if several > 1 else None)
     if not accuracy.lines:
-        accuracy.text(0.5, 0.5, "no validation part", ha="center", color=GREY, transform=accuracy.transAxes)
+        accuracy.text(0.5, 0.5, "no validation part", ha="center", color=_GREY, transform=accuracy.transAxes)
 
 
 def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name: str) -> None:
@@ -159,14 +169,14 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name:
     name = name if colour else ""
     style = {"marker": marker, "markersize": 3}
     train = [record.train_loss for record in history.epochs]
-    loss.plot(epochs, train, "--", color=colour or BLUE, label=f"{name}training", **style)
+    loss.plot(epochs, train, "--", color=colour or _BLUE, label=f"{name}training", **style)
     val = [(r.epoch, r.val_loss, r.val_accuracy) for r in history.epochs if r.val_loss is not None]
     if not val:
         return
     at, losses, shares = zip(*val, strict=True)
-    loss.plot(at, losses, color=colour or ORANGE, label=f"{name}validation", **style)
+    loss.plot(at, losses, color=colour or _ORANGE, label=f"{name}validation", **style)
     percent = [100 * (share or 0) for share in shares]
-    accuracy.plot(at, percent, color=colour or ORANGE, **style)
+    accuracy.plot(at, percent, color=colour or _ORANGE, **style)
     best = int(np.argmax(percent))
     if colour is None:
         accuracy.annotate(
@@ -183,9 +193,9 @@ def _many_curves(loss: Any, accuracy: Any, histories: Sequence[History]) -> None
     """The curves of many runs, and the medians of those that came so far."""
     longest = max(len(history.epochs) for history in histories)
     for axes, figure, scale, colour, label in (
-        (loss, "train_loss", 1, BLUE, "training"),
-        (loss, "val_loss", 1, ORANGE, "validation"),
-        (accuracy, "val_accuracy", 100, ORANGE, "validation"),
+        (loss, "train_loss", 1, _BLUE, "training"),
+        (loss, "val_loss", 1, _ORANGE, "validation"),
+        (accuracy, "val_accuracy", 100, _ORANGE, "validation"),
     ):
         curves = np.full((len(histories), longest), np.nan)
         for curve, history in zip(curves, histories, strict=True):
@@ -215,7 +225,7 @@ def images(
     lines = 1 + max((caption.count("\n") for caption in captions), default=0)
     above = 0.1 + 0.15 * lines
     width, height = 1.5 * columns + 0.2, head + (above + 1.4) * rows + 0.1
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure((width, height))
         axes = figure.add_axes((0, 0, 1, 1))  # one for all: each of its own costs ten times as much
         for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
@@ -224,8 +234,8 @@ def images(
             tall, wide = (1.4 * side / max(shown.shape[:2]) for side in shown.shape[:2])
             extent = (middle - wide / 2, middle + wide / 2, top + tall, top)
             axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
-            colour = RED if wrong is not None and wrong[i] else "black"
-            axes.text(middle, top - 0.05, _short(caption, 20), ha="center", fontsize=9, color=colour)
+            colour = _RED if wrong is not None and wrong[i] else "black"
+            axes.text(middle, top - 0.05, shortened(caption, 20), ha="center", fontsize=9, color=colour)
         axes.axis("off")
         axes.set(xlim=(0, width), ylim=(height, 0))
         figure.text(0.5, 1 - 0.15 / height, title, ha="center", va="top", fontsize=12)
@@ -267,7 +277,9 @@ def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str
     """
     n = min(9, report.n)
     shown = np.linspace(0, report.n - 1, n).astype(int) if in_class_order(report.labels) else np.arange(n)
-    captions = [f"{_short(names[report.predicted[i]], 9)} (true {_short(names[report.labels[i]], 9)})" for i in shown]
+    captions = [
+        f"{shortened(names[report.predicted[i]], 9)} (true {shortened(names[report.labels[i]], 9)})" for i in shown
+    ]
     wrong = [bool(report.predicted[i] != report.labels[i]) for i in shown]
     return images(np.asarray(pictures[shown]), captions, wrong, 3, title)
 
@@ -280,8 +292,8 @@ def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], 
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         return figure
     captions = [
-        f"{_short(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
-        f"is {_short(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
+        f"{shortened(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
+        f"is {shortened(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
         for i in worst
     ]
     return images(np.stack([pictures[i] for i in worst]), captions, None, None, title)
@@ -292,7 +304,7 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
     matrix = report.confusion
     k = len(names)
     side = min(2.6 + 0.42 * k, 16)
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with mpl.rc_context({**_STYLE, "axes.grid": False}):
         figure = Figure((side + 0.6, side), layout="constrained")
         axes = figure.subplots()
         share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -310,7 +322,7 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
                         color="white" if share[i, j] > 0.5 else "black",
                         **small,
                     )
-        labels = [_short(name, 12) for name in names]
+        labels = [shortened(name, 12) for name in names]
         turn = 90 if max(map(len, labels)) > 3 else 0
         axes.set_xticks(range(k), labels, rotation=turn, **small)
         axes.set_yticks(range(k), labels, **small)
@@ -329,7 +341,7 @@ def weights(
     limit = float(np.abs(maps).max()) or 1.0
     columns = min(5, len(names))
     rows = math.ceil(len(names) / columns)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure((1.6 * columns + 0.9, 1.8 * rows + 0.5), layout="constrained")
         grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         shown = None
@@ -337,12 +349,13 @@ def weights(
             axes.axis("off")
             if i < len(names):
                 shown = axes.imshow(maps[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
-                axes.set_title(_short(names[i], 16), fontsize=9)
+                axes.set_title(shortened(names[i], 16), fontsize=9)
         if shown is not None:
             figure.colorbar(shown, ax=list(grid), shrink=0.7)
         figure.suptitle(title)
     return figure
 
 
-def _short(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
+    """A text whose lines are cut where they are much longer than wanted."""
     return "\n".join(line if len(line) <= most + 12 else f"{line[: most - 1]}…" for line in text.split("\n"))
