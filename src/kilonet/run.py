@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import engines, files, measuring, rundir, seals, stock, world
+from kilonet import engines, files, measuring, rundir, seals, shelf, stock, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
@@ -108,9 +108,9 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
-    """A new run directory, as `rundir.create` makes it; a signal that comes meanwhile is told how to go on with it."""
+    """A new run directory, as `shelf.create` makes it; a signal that comes meanwhile is told how to go on with it."""
     with on_request() as stop, stop.later():
-        run = rundir.create(project, name, contents)
+        run = shelf.create(project, name, contents)
         stop.hint = stop.hint or f"go on: kilonet resume {run.path}"
     return run
 
@@ -235,7 +235,7 @@ def prepare(
     Nothing is written: another process may be training the run.
 
     Args:
-        run: from `kilonet.rundir.find`.
+        run: from `kilonet.shelf.find`.
         epochs: train for so many epochs in all, more than the run was to have; the constant schedule permits it.
         model_file: `path/to/file.py:ClassName`, for a run of a model of the user's own.
         say: told, in lines, what of the run is damaged.

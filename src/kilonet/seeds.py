@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import files, plots, rundir, seals, stock, world
+from kilonet import files, plots, rundir, seals, shelf, stock, world
 from kilonet.assembly import put_together
 from kilonet.beside import Died, side_by_side
 from kilonet.distribution import distribution
@@ -45,7 +45,7 @@ def resume(path: str | Path, epochs: int | None = None, model_file: str | None =
         KilonetError: as `prepare` and `finish` do.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    run = rundir.find_directory(str(path), Path())
+    run = shelf.find_directory(str(path), Path())
     with on_request():
         if len(run.config.numbers) > 1:
             finish_seeds(run, epochs=epochs, model_file=model_file)
