@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kilonet as kn
-from kilonet import config, run, rundir, seeds, stock, world
+from kilonet import config, display, run, rundir, seeds, stock, world
 from kilonet.errors import RunError
 from kilonet.history import Epoch
 from kilonet.rundir import Run
@@ -203,3 +203,19 @@ def test_data_that_changed_between_two_seeds_is_refused(project: Path, tmp_path:
     shutil.rmtree(found.path / "seed-1")
     with pytest.raises(RunError, match="its parts are not those of seed-0"):
         kn.resume(found.path)
+
+
+def test_the_progress_counts_seeds_that_ended_and_those_left_out() -> None:
+    shown = display.TrainingDisplay()
+    told = shown.beside(SEVERAL)
+    (bar,) = shown._progress.tasks
+    assert bar.description == "0 of 3 seeds"
+    told(0, seeds.Ended())  # it was done before
+    for epoch in (1, 2):
+        told(1, Epoch(epoch, 1.0, 1.0, 0.5, 1e-3, 1.0))
+    assert (bar.description, bar.completed, bar.total) == ("1 of 3 seeds", 3 + 2, 9)
+    told(2, Epoch(1, 1.0, 1.0, 0.5, 1e-3, 1.0))
+    told(2, seeds.Ended("its loss was nan"))
+    told(1, Epoch(3, 1.0, 1.0, 0.5, 1e-3, 1.0))
+    told(1, seeds.Ended())
+    assert (bar.description, bar.completed) == ("3 of 3 seeds, 1 left out", 9)
