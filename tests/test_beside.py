@@ -1,123 +1,71 @@
-"""Seeds side by side: the same bits as one after another, whoever dies meanwhile."""
+"""Parts side by side, whoever dies meanwhile."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import kilonet as kn
-from kilonet import config, rundir, seeds, world
-from kilonet.beside import side_by_side
+import parts
+from kilonet.beside import Died, side_by_side
 from kilonet.errors import RunError
-from kilonet.rundir import Run
-
-SEVERAL = config.resolve(
-    {"source": "digits", "model": "tutorial-cnn", "seeds": 3, "save_every": 0.0},
-    {"epochs": 3, "engine": "native", "threads": 2},
-)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
-
-
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "cores", lambda: 2)
-
-
-def results(run: Run) -> list[bytes]:
-    """The weights of all seeds, and what they were summed up to."""
-    files = sorted(run.path.glob("seed-*/weights/last.safetensors"))
-    return [*(path.read_bytes() for path in files), (run.path / "summary.json").read_bytes()]
-
-
-def test_side_by_side_gives_the_same_bits(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    two_cores(monkeypatch)
-    one_by_one = seeds.start_seeds(SEVERAL, project)
-    seeds.finish_seeds(one_by_one)
-    beside, told = seeds.start_seeds(SEVERAL, project), list[tuple[int, int]]()
-    seeds.finish_seeds(beside, beside=lambda seed, record: told.append((seed, record.epoch)))
-    assert len(results(beside)) == 4
-    assert results(beside) == results(one_by_one)
-    assert sorted(told) == [(seed, epoch) for seed in range(3) for epoch in (1, 2, 3)]
-    assert Run(beside.path / "seed-0").config.training.threads == 1
-
-
-def test_only_the_native_engine_goes_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    two_cores(monkeypatch)
-    assert seeds.at_once(SEVERAL) == 2
-    assert seeds.at_once(replace(SEVERAL, training=replace(SEVERAL.training, threads=1))) == 1
-    assert seeds.at_once(replace(SEVERAL, training=replace(SEVERAL.training, engine="torch"))) == 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_puts_all_seeds_down(number: int, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    two_cores(monkeypatch)
-    long = replace(SEVERAL, training=replace(SEVERAL.training, epochs=2000))
-    found = seeds.start_seeds(long, project)
-
-    def told(_: int, __: Any) -> None:
-        os.kill(os.getpid(), number)
-
-    with pytest.raises(kn.Interrupted) as interrupted:
-        seeds.finish_seeds(found, beside=told)
-    assert interrupted.value.hint == f"go on: kilonet resume {found.path}"
-    for inside in found.path.glob("seed-*"):
-        with rundir.held(Run(inside)):
-            assert Run(inside).path.joinpath("state").is_dir()
-
-
-def test_seeds_go_on_after_a_worker_was_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    two_cores(monkeypatch)
-    expected = seeds.start_seeds(SEVERAL, project)
-    seeds.finish_seeds(expected)
-    found = seeds.start_seeds(SEVERAL, project)
-    monkeypatch.setattr(seeds, "_part", killed)
-    with pytest.raises(RunError, match=r"the process that worked on number 1 died, exit status -9") as refused:
-        seeds.finish_seeds(found, beside=lambda _, __: None)
-    assert refused.value.hint == f"go on: kilonet resume {found.path}"
-    monkeypatch.undo()
-    kn.resume(found.path)
-    assert results(found) == results(expected)
-
-
-def killed(path: Path, config: Any, model_file: str | None, seed: int, tell: Any) -> bool:
-    """As `seeds._part`, but that seed 1 is killed in the middle."""
-
-    def told(value: Any) -> None:
-        if seed == 1 and getattr(value, "epoch", 0) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        tell(value)
-
-    return seeds._part(path, config, model_file, seed, told)
-
-
-def refused(number: int, tell: Any) -> int:
-    tell(number)
-    if number == 2:
-        raise kn.KilonetError("number 2 won't do", "leave it out")
-    time.sleep(0 if number == 0 else 30)
-    return number
 
 
 def test_one_refusal_ends_all() -> None:
     start = time.monotonic()
     with pytest.raises(RunError, match="number 2 won't do"):
-        side_by_side(refused, [1, 2], 2, lambda _, __: None, "")
+        side_by_side(parts.refused, [1, 2], 2, lambda _, __: None)
     assert time.monotonic() - start < 20
 
 
 def test_parts_give_what_they_give_in_their_order() -> None:
-    assert side_by_side(partial(doubled, 10), range(5), 3, lambda _, __: None, "") == [10, 12, 14, 16, 18]
+    assert side_by_side(partial(parts.doubled, 10), range(5), 3, lambda _, __: None) == [10, 12, 14, 16, 18]
 
 
-def doubled(plus: int, number: int, _: Any) -> int:
-    return plus + 2 * number
+def test_a_part_whose_process_died_is_begun_again_in_another_and_then_left_out(tmp_path: Path) -> None:
+    told, died = list[int](), list[tuple[int, Died]]()
+    found = side_by_side(
+        partial(parts.dying, tmp_path),
+        range(5),
+        2,
+        lambda number, _: told.append(number),
+        died=lambda number, how: died.append((number, how)),
+    )
+    assert [part[0] for part in found if not isinstance(part, Died)] == [0, 1, 3, 4]
+    assert found[2] == Died(-signal.SIGKILL)
+    assert sorted(told) == [0, 1, 1, 2, 2, 3, 4]
+    assert sorted(number for number, _ in died) == [1, 2, 2]
+    assert "killed by SIGKILL" in str(found[2])
+
+
+def test_without_retries_a_part_is_left_out_at_once(tmp_path: Path) -> None:
+    found = side_by_side(partial(parts.dying, tmp_path), [0, 1], 1, lambda _, __: None, retries=0)
+    assert found[0][0] == 0
+    assert found[1] == Died(-signal.SIGKILL)
+
+
+def test_processes_that_die_while_they_start_are_no_endless_loop() -> None:
+    assert side_by_side(parts.Unstartable(), range(3), 2, lambda _, __: None) == [Died(3)] * 3
+
+
+def test_no_process_is_left_behind() -> None:
+    pids = list[int]()
+
+    def tell(number: int, pid: int) -> None:
+        pids.append(pid)
+        if number == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(parts.sleeper, [0, 1, 3], 2, tell)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_worker_keeps_its_part_between_two() -> None:
+    assert side_by_side(parts.Counting(), range(3), 1, lambda _, __: None) == [1, 2, 3]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,6 +20,7 @@ from kilonet.images import in_class_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -39,6 +41,15 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "savefig.dpi": 120,
 }
+
+
+COLOURS = {"blue": _BLUE, "orange": _ORANGE, "red": _RED, "grey": _GREY}
+"""What figures are drawn in."""
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the style of all figures."""
+    return mpl.rc_context(_STYLE)
 
 
 @dataclass(frozen=True)
@@ -71,15 +82,21 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def curves(histories: History | Sequence[History], title: str = "") -> Figure:
-    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared."""
+    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared.
+
+    More than ten get a thin line each, and their median a thick one.
+    """
     from kilonet.history import History
 
     several = [histories] if isinstance(histories, History) else list(histories)
     with mpl.rc_context(_STYLE):
         figure = Figure((9.5, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
-        for i, history in enumerate(several):
-            _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
+        if len(several) > 10:
+            _many_curves(loss, accuracy, several)
+        else:
+            for i, history in enumerate(several):
+                _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
         _finish_curves(loss, accuracy, len(several))
         figure.suptitle(title)
     return figure
@@ -109,7 +126,7 @@ def comparison(
         loss, accuracy = top.subplots(1, 2)
         for i, (name, histories) in enumerate(named):
             for j, history in enumerate(histories):
-                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{_short(name, 24)}, ")
+                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{shortened(name, 24)}, ")
         _finish_curves(loss, accuracy, len(named))
         top.suptitle(title)
     return figure
@@ -126,7 +143,7 @@ def _intervals(axes: Any, shown: Sequence[Difference], what: str) -> None:
         face = colour if found.clear else "white"
         axes.plot(100 * found.difference, at, "o", color=colour, markerfacecolor=face, markersize=7)
         axes.text(1.01, at, found.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=colour)
-    axes.set_yticks(range(len(shown)), [_short(found.name, 44) for found in shown])
+    axes.set_yticks(range(len(shown)), [shortened(found.name, 44) for found in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(what)
@@ -172,6 +189,29 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name:
         accuracy.margins(y=0.12)
 
 
+def _many_curves(loss: Any, accuracy: Any, histories: Sequence[History]) -> None:
+    """The curves of many runs, and the medians of those that came so far."""
+    longest = max(len(history.epochs) for history in histories)
+    for axes, figure, scale, colour, label in (
+        (loss, "train_loss", 1, _BLUE, "training"),
+        (loss, "val_loss", 1, _ORANGE, "validation"),
+        (accuracy, "val_accuracy", 100, _ORANGE, "validation"),
+    ):
+        curves = np.full((len(histories), longest), np.nan)
+        for curve, history in zip(curves, histories, strict=True):
+            values = [getattr(record, figure) for record in history.epochs]
+            curve[: len(values)] = [np.nan if value is None else scale * value for value in values]
+        at = np.flatnonzero(~np.isnan(curves).all(0))
+        if not len(at):
+            continue
+        lines = [np.column_stack([at + 1, curve[at]]) for curve in curves]
+        thin = max(0.04, 0.5 / len(lines) ** 0.3)
+        axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.7, alpha=thin))
+        median = np.nanmedian(curves[:, at], axis=0)
+        axes.plot(at + 1, median, color=colour, linewidth=2.2, label=f"{label}, median of {len(lines):,}")
+        axes.autoscale_view()
+
+
 def images(
     pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     captions: Sequence[str],
@@ -181,23 +221,24 @@ def images(
 ) -> Figure:
     """A grid of images, uint8, (C, H, W) each, with their captions; the wrong ones' captions in red."""
     columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
+    rows, head = math.ceil(len(pictures) / columns), 0.45 if title else 0.1
+    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
+    above = 0.1 + 0.15 * lines
+    width, height = 1.5 * columns + 0.2, head + (above + 1.4) * rows + 0.1
     with mpl.rc_context(_STYLE):
-        figure = Figure((1.5 * columns + 0.4, 1.75 * rows + (0.6 if title else 0.2)), layout="constrained")
-        grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-        for axes in grid:
-            axes.axis("off")
+        figure = Figure((width, height))
+        axes = figure.add_axes((0, 0, 1, 1))  # one for all: each of its own costs ten times as much
         for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-            axes = grid[i]
-            axes.imshow(
-                picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0),
-                cmap="gray",
-                vmin=0,
-                vmax=255,
-            )
-            bad = wrong is not None and wrong[i]
-            axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
-        figure.suptitle(title)
+            middle, top = 0.85 + 1.5 * (i % columns), head + above + (above + 1.4) * (i // columns)
+            shown = picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0)
+            tall, wide = (1.4 * side / max(shown.shape[:2]) for side in shown.shape[:2])
+            extent = (middle - wide / 2, middle + wide / 2, top + tall, top)
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+            colour = _RED if wrong is not None and wrong[i] else "black"
+            axes.text(middle, top - 0.05, shortened(caption, 20), ha="center", fontsize=9, color=colour)
+        axes.axis("off")
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        figure.text(0.5, 1 - 0.15 / height, title, ha="center", va="top", fontsize=12)
     return figure
 
 
@@ -236,7 +277,9 @@ def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str
     """
     n = min(9, report.n)
     shown = np.linspace(0, report.n - 1, n).astype(int) if in_class_order(report.labels) else np.arange(n)
-    captions = [f"{_short(names[report.predicted[i]], 9)} (true {_short(names[report.labels[i]], 9)})" for i in shown]
+    captions = [
+        f"{shortened(names[report.predicted[i]], 9)} (true {shortened(names[report.labels[i]], 9)})" for i in shown
+    ]
     wrong = [bool(report.predicted[i] != report.labels[i]) for i in shown]
     return images(np.asarray(pictures[shown]), captions, wrong, 3, title)
 
@@ -249,8 +292,8 @@ def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], 
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         return figure
     captions = [
-        f"{_short(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
-        f"is {_short(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
+        f"{shortened(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
+        f"is {shortened(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
         for i in worst
     ]
     return images(np.stack([pictures[i] for i in worst]), captions, None, None, title)
@@ -279,7 +322,7 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
                         color="white" if share[i, j] > 0.5 else "black",
                         **small,
                     )
-        labels = [_short(name, 12) for name in names]
+        labels = [shortened(name, 12) for name in names]
         turn = 90 if max(map(len, labels)) > 3 else 0
         axes.set_xticks(range(k), labels, rotation=turn, **small)
         axes.set_yticks(range(k), labels, **small)
@@ -306,12 +349,13 @@ def weights(
             axes.axis("off")
             if i < len(names):
                 shown = axes.imshow(maps[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
-                axes.set_title(_short(names[i], 16), fontsize=9)
+                axes.set_title(shortened(names[i], 16), fontsize=9)
         if shown is not None:
             figure.colorbar(shown, ax=list(grid), shrink=0.7)
         figure.suptitle(title)
     return figure
 
 
-def _short(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
+    """A text whose lines are cut where they are much longer than wanted."""
     return "\n".join(line if len(line) <= most + 12 else f"{line[: most - 1]}…" for line in text.split("\n"))
