@@ -19,6 +19,7 @@ from kilonet.images import in_class_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -39,6 +40,15 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "savefig.dpi": 120,
 }
+
+
+COLOURS = {"blue": _BLUE, "orange": _ORANGE, "red": _RED, "grey": _GREY}
+"""What figures are drawn in."""
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the style of all figures."""
+    return mpl.rc_context(_STYLE)
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def comparison(
         loss, accuracy = top.subplots(1, 2)
         for i, (name, histories) in enumerate(named):
             for j, history in enumerate(histories):
-                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{_short(name, 24)}, ")
+                _curve(loss, accuracy, history, f"C{i}", "_" if j else f"{shortened(name, 24)}, ")
         _finish_curves(loss, accuracy, len(named))
         top.suptitle(title)
     return figure
@@ -126,7 +136,7 @@ def _intervals(axes: Any, shown: Sequence[Difference], what: str) -> None:
         face = colour if found.clear else "white"
         axes.plot(100 * found.difference, at, "o", color=colour, markerfacecolor=face, markersize=7)
         axes.text(1.01, at, found.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=colour)
-    axes.set_yticks(range(len(shown)), [_short(found.name, 44) for found in shown])
+    axes.set_yticks(range(len(shown)), [shortened(found.name, 44) for found in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(what)
@@ -196,7 +206,7 @@ def images(
                 vmax=255,
             )
             bad = wrong is not None and wrong[i]
-            axes.set_title(_short(caption, 20), fontsize=9, color=_RED if bad else "black")
+            axes.set_title(shortened(caption, 20), fontsize=9, color=_RED if bad else "black")
         figure.suptitle(title)
     return figure
 
@@ -236,7 +246,7 @@ def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str
     """
     n = min(9, report.n)
     shown = np.linspace(0, report.n - 1, n).astype(int) if in_class_order(report.labels) else np.arange(n)
-    captions = [f"{_short(names[report.predicted[i]], 9)} (true {_short(names[report.labels[i]], 9)})" for i in shown]
+    captions = [f"{shortened(names[report.predicted[i]], 9)} (true {shortened(names[report.labels[i]], 9)})" for i in shown]
     wrong = [bool(report.predicted[i] != report.labels[i]) for i in shown]
     return images(np.asarray(pictures[shown]), captions, wrong, 3, title)
 
@@ -249,8 +259,8 @@ def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], 
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         return figure
     captions = [
-        f"{_short(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
-        f"is {_short(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
+        f"{shortened(names[report.predicted[i]], 8)} {100 * report.probabilities[i, report.predicted[i]]:.0f} %, "
+        f"is {shortened(names[report.labels[i]], 8)}\nrow {report.rows[i]}"
         for i in worst
     ]
     return images(np.stack([pictures[i] for i in worst]), captions, None, None, title)
@@ -279,7 +289,7 @@ def confusion(report: Report, names: Sequence[str], title: str = "") -> Figure:
                         color="white" if share[i, j] > 0.5 else "black",
                         **small,
                     )
-        labels = [_short(name, 12) for name in names]
+        labels = [shortened(name, 12) for name in names]
         turn = 90 if max(map(len, labels)) > 3 else 0
         axes.set_xticks(range(k), labels, rotation=turn, **small)
         axes.set_yticks(range(k), labels, **small)
@@ -306,12 +316,13 @@ def weights(
             axes.axis("off")
             if i < len(names):
                 shown = axes.imshow(maps[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
-                axes.set_title(_short(names[i], 16), fontsize=9)
+                axes.set_title(shortened(names[i], 16), fontsize=9)
         if shown is not None:
             figure.colorbar(shown, ax=list(grid), shrink=0.7)
         figure.suptitle(title)
     return figure
 
 
-def _short(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
+    """A text whose lines are cut where they are much longer than wanted."""
     return "\n".join(line if len(line) <= most + 12 else f"{line[: most - 1]}…" for line in text.split("\n"))
