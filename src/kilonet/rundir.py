@@ -330,7 +330,8 @@ def find(name: str, project: Path) -> Run:
         found = [p for p in project.glob("[!.]*/config.toml") if p.is_file()] if project.is_dir() else []
         if not found:
             raise RunError(f"no runs in {project}", "train one: kilonet train")
-        return Run(max(found, key=lambda p: (p.stat().st_mtime_ns, _last_number(p.parent.name))).parent)
+        numbers = {p: [*map(int, re.findall(r"\d+", p.parent.name))] for p in found}
+        return Run(max(found, key=lambda p: (p.stat().st_mtime_ns, numbers[p][-1:])).parent)
     path = Path(name).expanduser()
     if not path.exists() and (project / name).exists():
         path = project / name
@@ -342,6 +343,8 @@ def find(name: str, project: Path) -> Run:
     if not path.exists():
         raise RunError(f"no run {shown}", f"runs lie in {project}; 'last' is the newest")
     if not (path / "config.toml").is_file():
+        if (path / "sweep.toml").is_file():
+            raise RunError(f"{shown} is a sweep, not a run", f"kilonet sweep --name {path.name}, or name {path}/winner")
         if looks_like_run(path):
             raise RunError(f"{shown} has no config.toml", "put it back; its weight files can be used without it")
         raise RunError(f"{shown} is no run directory: it has no config.toml")
@@ -351,7 +354,7 @@ def find(name: str, project: Path) -> Run:
 def looks_like_run(path: Path) -> bool:
     """Whether a folder holds what only a run directory does, though its config may be gone."""
     names = ("config.toml", "state/*.npz", "state/*.json", "state/*.safetensors", "weights/*.safetensors")
-    return any(next(path.glob(name), None) for name in (*names, "seed-*/config.toml"))
+    return any(next(path.glob(name), None) for name in (*names, "seed-*/config.toml", "sweep.toml"))
 
 
 def find_directory(name: str, project: Path) -> Run:
@@ -393,8 +396,3 @@ def single(run: Run) -> Run:
     if inside != [run]:
         raise RunError(f"{run.path} holds {len(inside)} runs", f"name one, such as {inside[0].path}")
     return run
-
-
-def _last_number(name: str) -> int:
-    digits = re.findall(r"\d+", name)
-    return int(digits[-1]) if digits else 0

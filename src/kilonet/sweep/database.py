@@ -39,7 +39,7 @@ FAILURES = (StorageInternalError, SQLAlchemyError)
 """What a database that won't do raises."""
 
 _HOPELESS = re.compile(
-    "FATAL:.*(does not exist|password|pg_hba)|no password supplied|permission denied|read-?only|malformed"
+    r"FATAL:.*(does not exist|password|pg_hba)|no password supplied|permission denied|read-?only|malformed|not a database"
 )
 _NO_ROOM = re.compile("disk is full|No space left|could not extend file")
 _POSTGRES: dict[str, Any] = {

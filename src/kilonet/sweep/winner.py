@@ -97,7 +97,7 @@ def _train(
         with suppress(AwayError):
             ledger.put_down(attempt, "interrupted")
         raise
-    ledger.finish(identifier(attempt), TrialState.COMPLETE, 0.0, {"run": str(run.path), "metrics": metrics})
+    ledger.finish(identifier(attempt), TrialState.COMPLETE, 0.0, {"run": str(run.path.resolve()), "metrics": metrics})
 
 
 def _trained(sweep: Sweep, slot: int, config: Config, say: Callable[[str], None]) -> tuple[Run, dict[str, Any]]:
