@@ -246,7 +246,9 @@ def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str
     """
     n = min(9, report.n)
     shown = np.linspace(0, report.n - 1, n).astype(int) if in_class_order(report.labels) else np.arange(n)
-    captions = [f"{shortened(names[report.predicted[i]], 9)} (true {shortened(names[report.labels[i]], 9)})" for i in shown]
+    captions = [
+        f"{shortened(names[report.predicted[i]], 9)} (true {shortened(names[report.labels[i]], 9)})" for i in shown
+    ]
     wrong = [bool(report.predicted[i] != report.labels[i]) for i in shown]
     return images(np.asarray(pictures[shown]), captions, wrong, 3, title)
 

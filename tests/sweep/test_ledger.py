@@ -193,7 +193,7 @@ def away(*_: object) -> None:
 def test_a_database_that_is_away_is_waited_for(url: str) -> None:
     said: list[str] = []
     ours = Database(url, said.append, patience=20)
-    left = iter([away] * 6)
+    left = iter([away] * 5)
     assert ours.ask(lambda: next(left, lambda: 7)()) == 7
     assert len(said) == 1
     assert "is away, and tried again for 20 s: connection refused" in said[0]

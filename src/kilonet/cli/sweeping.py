@@ -76,8 +76,12 @@ def sweep(
     """
     from kilonet import display, world
     from kilonet.models import is_file
-    from kilonet.sweep import results, showing, sweeping, winner
-    from kilonet.sweep.spec import named_files
+
+    try:
+        from kilonet.sweep import results, showing, sweeping, winner
+        from kilonet.sweep.spec import named_files
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"kilonet sweep needs {error.name}", "pip install 'kilonet[sweep]'") from None
 
     seconds = _seconds(time)
     _check(trials=trials, workers=workers)

@@ -10,17 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kilonet.errors import ConfigError, RunError
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-try:
-    import optuna
-    from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage
-    from sqlalchemy import event
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-except ImportError as error:
-    raise ConfigError(f"kilonet sweep needs {error.name}", "pip install 'kilonet[sweep]'") from None
+from kilonet.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +36,8 @@ FAILURES = (StorageInternalError, SQLAlchemyError)
 """What a database that won't do raises."""
 
 _HOPELESS = re.compile(
-    r"FATAL:.*(does not exist|password|pg_hba)|no password supplied|permission denied|read-?only|malformed|not a database"
+    r"FATAL:.*(does not exist|password|pg_hba)|no password supplied|"
+    r"permission denied|read-?only|malformed|not a database"
 )
 _NO_ROOM = re.compile("disk is full|No space left|could not extend file")
 _POSTGRES: dict[str, Any] = {
@@ -100,7 +98,7 @@ class Database:
                 raise RunError(f"{self.shown} can't be used: {why}", "mend it, or give another --storage")
             if self.steady >= until:
                 raise AwayError(f"{self.shown} has been away for {self.patience:.0f} s: {why}")
-            if not told and pause > 1:
+            if not told and pause > 0.5:
                 self._say(f"{self.shown} is away, and tried again for {self.patience:.0f} s: {why}")
                 told = True
             time.sleep(min(pause, max(until - self.steady, 0)))

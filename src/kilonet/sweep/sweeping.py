@@ -284,7 +284,7 @@ def work(
         unsent = sweep.path / "unsent"
         sent, late = send_all(unsent, Ledger(Database(sweep.url, say), sweep.name), sweep.spec)
         if sent or late:
-            say(f"{sent} results from before are sent" + (f", {late} were made again meanwhile" if late else ""))
+            say(f"kept results: {sent} sent, {late} made again meanwhile")
         until = float("inf") if seconds is None else time.time() + seconds
         own = sweep.planned
         job = Job(own.spec, own.source, own.files, sweep.url, sweep.name, unsent, trials, until)
@@ -300,7 +300,7 @@ def work(
         raise RunError(f"every worker died: {endings[0]}", f"kilonet doctor examines this machine; then {sweep.again}")
     if "away" in endings:
         kept = len(list(unsent.glob("[!.]*.json")))
-        told = f", and {kept} results that it lacks in {unsent}" if kept else ""
+        told = f" but {kept}, kept in {unsent}" if kept else ""
         raise AwayError(
             f"{sweep.database} was away for too long; all trials that ended are in it{told}",
             f"when it is back, go on: {sweep.again}",

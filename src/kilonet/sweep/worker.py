@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from optuna.exceptions import UpdateFinishedTrialError
 
 from kilonet import sources
-from kilonet.errors import ConfigError, DataError
+from kilonet.errors import ConfigError, DataError, RunError
 from kilonet.images import split
 from kilonet.stopping import on_request
 from kilonet.sweep import database as databases
@@ -213,9 +213,15 @@ class _Worker:
     def _tell_database(self, outcome: Outcome) -> bool:
         try:
             outcome.send(self.ledger, self.job.spec)
-        except AwayError as error:
-            outcome.keep(self.job.folder)
-            self.tell(f"{error.message}; the result of trial {outcome.slot} is kept in {self.job.folder}")
+        except RunError as error:
+            kept = f"is kept in {self.job.folder}"
+            try:
+                outcome.keep(self.job.folder)
+            except OSError as lost:
+                kept = f"can't be kept either ({lost.strerror}): it will be made again"
+            self.tell(f"{error.message}; the result of trial {outcome.slot} {kept}")
+            if not isinstance(error, AwayError):
+                raise
             return False
         return True
 
