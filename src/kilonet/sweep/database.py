@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -77,6 +78,7 @@ class Database:
             self.rdb: RDBStorage = self.ask(self._opened)
         except RuntimeError as error:
             raise RunError(f"{self.shown} was set up by another Optuna: {_first_line(error)}") from None
+        weakref.finalize(self, self.rdb.engine.dispose)
 
     def ask(self, do: Callable[[], T]) -> T:
         """What something gives that needs the database; it is tried again while that is away.
