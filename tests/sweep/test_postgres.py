@@ -49,7 +49,7 @@ def done(url: str) -> int:
 def test_four_machines_do_each_trial_once_though_one_is_killed(server: Server, tmp_path: Path) -> None:
     """The one that is killed has process numbers of its own where that can be, as another machine has."""
     words = (*WORDS, "--trials", str(N), "--workers", "1", "--storage", server.url)
-    alone = ("unshare", "--pid", "--fork", "--kill-child") if os.getuid() == 0 and shutil.which("unshare") else ()
+    alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if os.getuid() == 0 and shutil.which("unshare") else ()
     with ExitStack() as stack:
         victim = stack.enter_context(running(tmp_path / "0", *words, before=alone))
         others = [stack.enter_context(running(tmp_path / f"{number}", *words)) for number in (1, 2, 3)]

@@ -66,7 +66,7 @@ class Counts:
     def of(cls, standing: Standing) -> Counts:
         """Those of a sweep that stands so."""
         best = standing.best()
-        pruned = sum(trial.value is None or trial.state.name == "PRUNED" for trial in standing.done.values())
+        pruned = sum(trial.state.name == "PRUNED" for trial in standing.done.values())
         score, slot = (None, None) if best is None else (best.value, slot_of(best))
         return cls(len(standing.done), pruned, len(standing.running), score, slot)
 
