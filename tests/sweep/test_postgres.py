@@ -20,6 +20,7 @@ from kilonet.errors import RunError
 from kilonet.sweep import database, worker
 from kilonet.sweep.database import AwayError, Database
 from kilonet.sweep.ledger import Ledger, identifier
+from kilonet.sweep.scoring import score
 from sweep.commands import WORDS, finished, repeated, running, trials, until
 from sweep.making import alone, begun, standing, work
 from sweep.postgres import Server, programs
@@ -49,7 +50,11 @@ def done(url: str) -> int:
 def test_four_machines_do_each_trial_once_though_one_is_killed(server: Server, tmp_path: Path) -> None:
     """The one that is killed has process numbers of its own where that can be, as another machine has."""
     words = (*WORDS, "--trials", str(N), "--workers", "1", "--storage", server.url)
-    alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if os.getuid() == 0 and shutil.which("unshare") else ()
+    alone = (
+        ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        if os.getuid() == 0 and shutil.which("unshare")
+        else ()
+    )
     with ExitStack() as stack:
         victim = stack.enter_context(running(tmp_path / "0", *words, before=alone))
         others = [stack.enter_context(running(tmp_path / f"{number}", *words)) for number in (1, 2, 3)]
@@ -93,7 +98,7 @@ def test_a_database_that_goes_for_good_is_a_clear_stop_and_its_results_are_sent_
 ) -> None:
     monkeypatch.setattr(database, "PATIENCE", 2.0)
     sweep = begun(tmp_path, "lr=0.01,0.02,0.03", storage=server.url)
-    scored = worker.score
+    scored = score
 
     def cut(*words: Any) -> Any:
         result = scored(*words)

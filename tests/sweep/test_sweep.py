@@ -13,8 +13,9 @@ from PIL import Image
 
 from kilonet import measuring
 from kilonet.config import read_toml
+from kilonet.errors import RunError
 from kilonet.evaluation import evaluate
-from kilonet.sweep import spec, sweeping
+from kilonet.sweep import spec
 from kilonet.sweep.results import Trial, importances, ranked, trials
 from sweep.making import OWN, alone, begun, run, standing
 
@@ -243,7 +244,7 @@ def test_what_is_not_kilonet_s_in_the_database_is_refused(tmp_path: Path) -> Non
     sweep = begun(tmp_path / "runs", "lr=0.01,0.02")
     good = sweep.spec.document()
     for damaged in ({**good, "identity": "0" * 64}, {**good, "texts": ["x"]}, {**good, "settings": 3}, {"a": 1}, 7):
-        with pytest.raises(sweeping.RunError, match="give another --name"):
+        with pytest.raises(RunError, match="give another --name"):
             spec.from_document(damaged)
     assert spec.from_document(json.loads(json.dumps(good))) == sweep.spec
 

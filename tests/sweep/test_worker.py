@@ -19,6 +19,7 @@ from kilonet.sweep import database, sampling, scoring, sweeping, worker
 from kilonet.sweep.database import AwayError, Database
 from kilonet.sweep.ledger import Ledger, identifier
 from kilonet.sweep.scoring import EndedEarlyError, score
+from kilonet.sweep.unsent import Outcome
 from sweep.making import alone, begun, standing, work
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -214,7 +215,7 @@ def test_a_database_that_goes_away_for_good_loses_no_result(tmp_path: Path, monk
 def test_a_kept_result_of_a_trial_that_was_made_again_is_dropped(tmp_path: Path) -> None:
     sweep = begun(tmp_path, "lr=0.01,0.02")
     unsent = sweep.path / "unsent"
-    outcome = worker.Outcome(0, "no such token", False, 0.5, {"lr": 0.01}, {"wrong": None, "loss": 1.0})
+    outcome = Outcome(0, "no such token", False, 0.5, {"lr": 0.01}, {"wrong": None, "loss": 1.0})
     outcome.keep(unsent)
     work(sweep, 2)  # nobody made slot 0: the result fills it
     assert standing(sweep).done[0].value == 0.5

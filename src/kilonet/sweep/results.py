@@ -81,7 +81,17 @@ def to_csv(found: list[Trial], spec: Spec) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     told = ("accuracy", "std", "loss", "parameters", "epochs", "seconds", "host", "wrong")
-    writer.writerow(["trial", "state", *keys, "val_accuracy", "val_accuracy_std", "val_loss", *told[3:]])
+    figures = [
+        "val_accuracy",
+        "val_accuracy_std",
+        "val_loss",
+        "parameters",
+        "epochs_trained",
+        "seconds",
+        "host",
+        "wrong",
+    ]
+    writer.writerow(["trial", "state", *keys, *figures])
     for trial in found:
         values = [trial.values.get(key) for key in keys]
         writer.writerow([trial.number, trial.state, *values, *(getattr(trial, name) for name in told)])
