@@ -34,7 +34,7 @@ FLOORS = {
     3: {"train", "evaluation", "predict", "plots", "distribution"},
     4: {"seals", "records", "rundir", "shelf", "progress", "measuring", "comparing", "doctor", "stock"},
     5: {"assembly", "beside", "run", "seeds"},
-    6: {"bench", "display", "export", "flags", "peers", "plain", "races", "serve"},
+    6: {"bench", "display", "export", "flags", "peers", "plain", "races", "serve", "sweep"},
     7: {"cli", "__main__"},
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -51,7 +51,7 @@ STEPS_ON_A_FLOOR = {
     ("doctor", "rundir"), ("doctor", "records"), ("stock", "records"),
     ("assembly", "run"), ("seeds", "assembly"), ("seeds", "run"), ("seeds", "beside"),
     ("races", "plain"), ("peers", "plain"), ("peers", "races"), ("bench", "peers"), ("bench", "races"),
-    ("serve", "export"),
+    ("serve", "export"), ("sweep", "display"),
     ("__main__", "cli"),
 }  # fmt: skip
 

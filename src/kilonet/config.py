@@ -260,11 +260,19 @@ def read_toml(path: Path) -> Config:
         ConfigError: for a file that is not there or not TOML, an unknown key or a value that won't do.
     """
     table = read_table(path)
-    known = {name: value for name, value in table.items() if name not in {"format", "versions", "parts"}}
-    training = known.pop("training", {})
+    return from_table({name: value for name, value in table.items() if name not in {"format", "versions", "parts"}})
+
+
+def from_table(table: dict[str, Any]) -> Config:
+    """A config from what `asdict` made of it, its keys and the types of its values checked.
+
+    Raises:
+        ConfigError: for an unknown key or a value that won't do.
+    """
+    training = table.get("training", {})
     if not isinstance(training, dict):
-        raise ConfigError(f"{path}: [training] should be a table")
-    return _from_table(Config, {**known, "training": _from_table(Training, training, "training setting")}, "setting")
+        raise ConfigError("[training] should be a table")
+    return _from_table(Config, {**table, "training": _from_table(Training, training, "training setting")}, "setting")
 
 
 def read_table(path: Path) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def find(name: str, project: Path) -> Run:
     if not path.exists():
         raise RunError(f"no run {shown}", f"runs lie in {project}; 'last' is the newest")
     if not (path / "config.toml").is_file():
+        if (path / "sweep.toml").is_file():
+            raise RunError(f"{shown} is a sweep, not a run", f"kilonet sweep --name {path.name}, or name {path}/winner")
         if looks_like_run(path):
             raise RunError(f"{shown} has no config.toml", "put it back; its weight files can be used without it")
         raise RunError(f"{shown} is no run directory: it has no config.toml")
@@ -97,7 +99,7 @@ def find(name: str, project: Path) -> Run:
 def looks_like_run(path: Path) -> bool:
     """Whether a folder holds what only a run directory does, though its config may be gone."""
     names = ("config.toml", "state/*.npz", "state/*.json", "state/*.safetensors", "weights/*.safetensors")
-    return any(next(path.glob(name), None) for name in (*names, "seed-*/config.toml"))
+    return any(next(path.glob(name), None) for name in (*names, "seed-*/config.toml", "sweep.toml"))
 
 
 def find_directory(name: str, project: Path) -> Run:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
 
-from kilonet.cli import checks, results, serving, shipping, sources, training  # noqa: F401  they register their commands
+from kilonet.cli import (  # noqa: F401  they register their commands
+    checks,
+    results,
+    serving,
+    shipping,
+    sources,
+    sweeping,
+    training,
+)
 from kilonet.cli.app import app
 from kilonet.errors import Interrupted, KilonetError
 from kilonet.stopping import on_request

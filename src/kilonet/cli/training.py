@@ -184,12 +184,21 @@ def _chosen(
     committee: int | None, save_every: float | None, training: Training | None, config: Path | None,
 ) -> Config:  # fmt: skip
     """The config that the flags ask for."""
+    settings, flags, base = asked_for(source, model, preset, split, seeds, training, config)
+    more = {"committee": committee, "save_every": save_every}
+    return resolve(settings | {key: value for key, value in more.items() if value is not None}, flags, base)
+
+
+def asked_for(
+    source: str | None, model: str | None, preset: str | None, split: str | None, seeds: int | None,
+    training: Training | None, config: Path | None,
+) -> tuple[dict[str, Any], dict[str, Any], Config | None]:  # fmt: skip
+    """What the flags say: fields of a config, fields of its training, and a config to begin from."""
     from kilonet.models import is_file
 
     if source and not _is_known(source) and Path(source).expanduser().exists():
         source = str(Path(source).expanduser().resolve())
     given: dict[str, Any] = {"source": source, "model": model, "preset": preset, "split": split, "seeds": seeds}
-    given |= {"committee": committee, "save_every": save_every}
     settings = {key: value for key, value in given.items() if value is not None}
     flags = {key: value for key, value in (vars(training) if training else {}).items() if value is not None}
     base = read_toml(config) if config else None
@@ -198,7 +207,7 @@ def _chosen(
             f"{config} names a model from a file, {base.model!r}, which is not imported because a config says so",
             "give it: --model path/to/file.py:ClassName",
         )
-    return resolve(settings, flags, base)
+    return settings, flags, base
 
 
 def _is_known(source: str) -> bool:
