@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kilonet import engines, files, measuring, rundir, seals, sources, world
+from kilonet import engines, files, measuring, ranks, rundir, seals, sources, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
@@ -92,8 +92,14 @@ def first_step(made: Plan) -> float:
     return next(epochs(made.model, replace(made.splits, train=few, val=None, test=None), training)).train_loss
 
 
-def start(made: Plan, project: Path, name: str | None = None) -> Run:
+def start(made: Plan, project: Path, name: str | None = None, **more: str) -> Run:
     """A new run directory for what was planned; nothing is trained yet.
+
+    Args:
+        made: from `plan`.
+        project: the folder of the runs.
+        name: of the run, or None for the first that is free.
+        **more: what else the run's `state/` shall hold from its first moment, by name.
 
     Raises:
         ConfigError: if the name is taken or would leave the project.
@@ -101,7 +107,8 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
     text = seals.config_text(made.config, {**made.parts(), **notes})
-    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made)})
+    kept = {f"state/{file}": content for file, content in more.items()}
+    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made), **kept})
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
@@ -152,7 +159,7 @@ def finish(
                 say(line)
             _make_ready(run, made)
             stop.hint = f"go on: {again}"
-            _train(state, made, progress, watch, stop)
+            train(state, made, progress, watch, stop)
             model = run.model(made.model_file)
 
             def pause() -> None:
@@ -184,29 +191,41 @@ def make_folders(run: Run, made: Plan) -> None:
     files.write(run.path / "state" / "split.npz", _split_npz(made))
 
 
-def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop) -> None:
-    """Train to the end, with checkpoints on the way, and one there."""
+def train(state: State, made: Plan, progress: Progress | None, watch: Watch, stop: Stop) -> None:
+    """Train to the end, with checkpoints on the way, and one there.
+
+    Where several ranks train together, each does so from rank 0's state; only rank 0 has a `progress`. They part when
+    the training has ended.
+    """
 
     def after_step(now: State) -> None:
         watch(now)
-        if stop.asked or progress.due(now):
+        if progress and (stop.due or progress.due(now)):
             progress.save(now)
-        if stop.asked:
+        if stop.due:
+            ranks.wait()
             where = f"epoch {now.epoch + 1}, step {now.step}"
             raise Interrupted(f"interrupted in {where}, and saved", stop.hint)
 
     saved = -1
+    stop.hint = ranks.tell(stop.hint)
+    state.share()
     try:
         for record in advance(state, made.splits, made.config.training, after_step):
             watch(record)
-            if progress.due(state):
+            if progress and progress.due(state):
                 progress.save(state)
                 saved = state.epoch
     except DivergedError as error:
-        progress.note_failure(state, error)
+        if progress:
+            progress.note_failure(state, error)
+        ranks.wait()
         raise
-    if saved < state.epoch:
+    finally:
+        stop.agreed = None
+    if progress and saved < state.epoch:
         progress.save(state)
+    ranks.leave()
 
 
 @contextmanager
