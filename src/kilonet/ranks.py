@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from kilonet import stopping
@@ -51,7 +52,7 @@ class _Group:
 
     number: int
     size: int
-    store: dist.Store
+    store: Store
     steps: dist.ProcessGroup
     gpus: dist.ProcessGroup | None
 
@@ -67,6 +68,11 @@ def number() -> int:
 def size() -> int:
     """How many ranks train together."""
     return _group.size if _group else 1
+
+
+def command(words: str) -> str:
+    """A command line as it has to be typed to have these ranks again."""
+    return f"torchrun ... -m {words}" if _group else words
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def _join(rank: int, ranks: int) -> _Group:
     patience = timedelta(seconds=LOADING)
     with _listening(f"rank {rank} can't reach the others", LOADING):
         store, _, _ = next(rendezvous("env://", timeout=patience))
-        store = dist.PrefixStore(f"kilonet/{restarts()}", store)
+        store = PrefixStore(f"kilonet/{restarts()}", store)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=patience)
         steps = dist.new_group(backend="gloo", timeout=timedelta(seconds=ANSWER))
         gpus = dist.new_group(backend="nccl", timeout=timedelta(seconds=ANSWER)) if _all_have_gpus(ranks) else None

@@ -115,7 +115,7 @@ def create(project: Path, name: str | None, contents: dict[str, bytes | str]) ->
     """A new run directory, as `rundir.create` makes it; a signal that comes meanwhile is told how to go on with it."""
     with on_request() as stop, stop.later():
         run = rundir.create(project, name, contents)
-        stop.hint = stop.hint or f"go on: kilonet resume {run.path}"
+        stop.hint = stop.hint or f"go on: {ranks.command(f'kilonet resume {run.path}')}"
     return run
 
 
@@ -150,7 +150,7 @@ def finish(
         RunError: if the run is being trained already, or its folder can't be written to.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    again = f"kilonet resume {(whole or run).path}"
+    again = ranks.command(f"kilonet resume {(whole or run).path}")
     with on_request() as stop:
         with writing(run, again), rundir.held(run), stop.later():
             state = begin(made.model, len(made.splits.train), made.config.training)
@@ -267,7 +267,9 @@ def prepare(
         RunError: if the run can't go on: its training went wrong, or its config or its data is not as it was.
     """
     with on_request() as stop:
-        stop.hint = stop.hint or f"go on: kilonet resume {run.path}" + ("" if epochs is None else f" --epochs {epochs}")
+        stop.hint = stop.hint or f"go on: {ranks.command(f'kilonet resume {run.path}')}" + (
+            "" if epochs is None else f" --epochs {epochs}"
+        )
         return _prepared(run, epochs, model_file, say)
 
 

@@ -47,13 +47,14 @@ def over_ranks(model: nn.Module, counted: bool = True) -> Iterator[None]:
 
 def _forward(norm: _BatchNorm, counted: bool, images: Tensor) -> Tensor:
     """What the module's own `forward` does, over all ranks; images float, (N, C, ...)."""
-    norm._check_input_dim(images)
+    norm._check_input_dim(images)  # type: ignore[no-untyped-call]
     n, mean, var = _moments(images.detach(), counted)
     if n < 2:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {images.shape}")
     if norm.track_running_stats and norm.running_mean is not None:
         _follow(norm, n, mean, var)
-    normalised: Tensor = _Normalise.apply(images, norm.weight, norm.bias, mean, var, n, norm.eps, counted)
+    of_batch = (mean, var, n, norm.eps, counted)
+    normalised: Tensor = _Normalise.apply(images, norm.weight, norm.bias, *of_batch)  # type: ignore[no-untyped-call]
     return normalised
 
 

@@ -48,7 +48,8 @@ def steps(
         LostError: if a rank does not answer.
     """
     model.train()
-    stop, parameters = stopping.current(), [p for p in model.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    stop = stopping.current()
     stop.agree(False)
     batches = torch.split(rows, training.batch_size)
     of_each = torch.split(warps, training.batch_size) if warps is not None else [None] * len(batches)
@@ -103,7 +104,7 @@ def _exchange(parameters: list[Tensor], loss: Tensor, asked: bool) -> tuple[floa
     gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
     rest = torch.tensor([*flags, float(asked)], dtype=loss.dtype, device=loss.device)
     message = ranks.total(torch.cat([*gradients, loss[None], rest]))
-    *summed, tail = message.split([*(p.numel() for p in parameters), 2 + len(parameters)])
+    *summed, tail = torch.split(message, [*(p.numel() for p in parameters), 2 + len(parameters)])
     total, *used, any_asked = tail.tolist()
     for p, gradient, use in zip(parameters, summed, used, strict=True):
         p.grad = gradient.view_as(p).to(p.dtype) if use else None
