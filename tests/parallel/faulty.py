@@ -6,21 +6,26 @@ import errno
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from kilonet import cli, files, images, ranks, together
+from kilonet import cli, files, images, ranks, run, together
 
 RANK = int(os.environ["RANK"])
 
 
+def put(module: ModuleType, name: str, value: Any) -> None:
+    setattr(module, name, value)
+
+
 def another_version() -> None:
-    together.version = lambda _: "9.9"  # type: ignore[attr-defined]
+    put(together, "version", lambda _: "9.9")
 
 
 def another_code() -> None:
-    together._code = lambda: "0123456789abcdef"  # type: ignore[attr-defined]
+    put(together, "_code", lambda: "0123456789abcdef")
 
 
 def another_image() -> None:
@@ -30,9 +35,7 @@ def another_image() -> None:
         data.images[:, 0, 3, 3] = np.minimum(data.images[:, 0, 3, 3], 200)
         return before(data, how, seed)
 
-    from kilonet import run
-
-    run.split = split  # type: ignore[attr-defined]
+    put(run, "split", split)
 
 
 def another_batch_size() -> None:
@@ -51,7 +54,7 @@ def full_disk() -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         before(path, content, *rest)
 
-    files.write = write
+    put(files, "write", write)
 
 
 def soon() -> None:

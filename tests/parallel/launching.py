@@ -38,7 +38,7 @@ class Launch:
 
     def ranks(self) -> dict[int, int]:
         """The processes of the ranks that run here, by their number."""
-        found = {}
+        found: dict[int, int] = {}
         for pid in descendants(self.process.pid):
             with suppress(OSError):
                 told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -18,7 +18,7 @@ WARPED = {"shift": 1.5, "rotate": 8.0, "zoom": 0.08, "shear": 4.0, "elastic": 2.
 
 def over(ranks: int, task: dict[str, Any], folder: Path) -> dict[str, Any]:
     (folder / "task.json").write_text(json.dumps(task))
-    launch = finished(ranks, str(HERE / "fitting.py"), "task.json", "found.json", folder=folder)
+    launch = finished(ranks, str(HERE / "fitting.py"), "task.json", "found.json", folder=folder, seconds=300)
     assert launch.process.returncode == 0, launch.said()
     found: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return found
@@ -74,7 +74,7 @@ def test_an_epoch_in_float64(model: str, settings: dict[str, Any], ranks: int, t
 
 @pytest.mark.full
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("model", ["linear", "tutorial-cnn", "normed"])
+@pytest.mark.parametrize("model", ["tutorial-cnn", "normed"])
 def test_fifty_steps_in_float32(model: str, ranks: int, tmp_path: Path) -> None:
     """Nets whose losses in float32 don't hang on which of two all but equal values is the greater."""
     task = {
