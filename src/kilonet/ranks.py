@@ -12,6 +12,8 @@ import socket
 import struct
 import sys
 import threading
+import time
+import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -106,11 +108,6 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def restarts() -> int:
-    """How often torchrun has started these ranks anew."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-
-
 def _launched() -> bool:
     told = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     return all(name in os.environ for name in told) and int(os.environ["WORLD_SIZE"]) > 1
@@ -121,11 +118,36 @@ def _join(rank: int, ranks: int) -> _Group:
     patience = timedelta(seconds=LOADING)
     with _listening(f"rank {rank} can't reach the others", LOADING):
         store, _, _ = next(rendezvous("env://", timeout=patience))
-        store = PrefixStore(f"kilonet/{restarts()}", store)
+        store = PrefixStore(f"kilonet/{_meet(store, rank, ranks)}", store)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=patience)
         steps = dist.new_group(backend="gloo", timeout=timedelta(seconds=ANSWER))
         gpus = dist.new_group(backend="nccl", timeout=timedelta(seconds=ANSWER)) if _all_have_gpus(ranks) else None
     return _Group(rank, ranks, store, steps, gpus)
+
+
+def _meet(store: Store, rank: int, ranks: int) -> str:
+    """A name for this meeting of the ranks, the same on all.
+
+    torchrun's store outlives the ranks that it restarts, and the hosts don't count restarts alike: what stands in it
+    may be of ranks that are gone. So each rank asks by a word of its own, and rank 0 answers that word.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"kilonet/asks/{rank}", own)
+        name = store.get(f"kilonet/told/{own}").decode()
+        store.set(f"kilonet/{name}/here/{rank}", "")
+        return name
+    awaited, end = set(range(1, ranks)), time.monotonic() + LOADING
+    while awaited:
+        for other in list(awaited):
+            if store.check([f"kilonet/asks/{other}"]):
+                store.set(f"kilonet/told/{store.get(f'kilonet/asks/{other}').decode()}", own)
+            if store.check([f"kilonet/{own}/here/{other}"]):
+                awaited.remove(other)
+        if time.monotonic() > end:
+            raise RuntimeError("timed out")
+        time.sleep(0.01)
+    return own
 
 
 def _all_have_gpus(ranks: int) -> bool:

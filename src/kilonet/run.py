@@ -267,9 +267,8 @@ def prepare(
         RunError: if the run can't go on: its training went wrong, or its config or its data is not as it was.
     """
     with on_request() as stop:
-        stop.hint = stop.hint or f"go on: {ranks.command(f'kilonet resume {run.path}')}" + (
-            "" if epochs is None else f" --epochs {epochs}"
-        )
+        more = "" if epochs is None else f" --epochs {epochs}"
+        stop.hint = stop.hint or f"go on: {ranks.command(f'kilonet resume {run.path}{more}')}"
         return _prepared(run, epochs, model_file, say)
 
 

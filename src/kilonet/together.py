@@ -108,9 +108,8 @@ def launch() -> str:
 
 def begun(project: Path) -> Run | None:
     """The run that this launch began before torchrun restarted it, if it came to that."""
-    if not ranks.restarts():
+    if not (token := launch()):
         return None
-    token = launch()
     for path in project.glob("*/state/launch"):
         with suppress(OSError):
             if path.read_text() == token:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel.launching import HERE, Launch, launched
+from parallel.launching import HERE, Launch, launched, on_this_host
 
 TRAIN = ("train", "digits", "--model", "kilo-4k", "--epochs", "20", "--save-every", "1")
 pytestmark = pytest.mark.full
@@ -31,21 +32,26 @@ class Hosts:
         ip("-n", self.names[1], "link", "set", "cable", state)
 
     @contextmanager
-    def launched(self, *words: str) -> Iterator[tuple[Launch, Launch]]:
-        """torchrun on both, a rank each; a rank waits for another's answer for 12 s."""
+    def launched(self, *words: str, restarts: int = 0) -> Iterator[tuple[Launch, Launch]]:
+        """torchrun on both, a rank each, which waits for the other's answer for 12 s; c10d where it restarts them."""
         self.port += 1
+        static = ("--master-addr", "10.77.0.1", "--master-port", str(self.port))
+        elastic = (
+            "--max-restarts",
+            str(restarts),
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            f"10.77.0.1:{self.port}",
+        )
         with ExitStack() as opened:
-            launches = [
-                opened.enter_context(
-                    launched(
-                        "--nnodes", "2", "--node-rank", str(host), "--nproc-per-node", "1",
-                        "--master-addr", "10.77.0.1", "--master-port", str(self.port),
-                        str(HERE / "faulty.py"), "impatient", *words,
-                        folder=self.folders[host], before=("ip", "netns", "exec", self.names[host]),
-                    )
-                )
-                for host in (0, 1)
-            ]  # fmt: skip
+            launches = []
+            for host in (0, 1):
+                own = ("--local-addr", f"10.77.0.{host + 1}", "--rdzv-conf", f"is_host={str(host == 0).lower()}")
+                how = (*elastic, *own) if restarts else (*static, "--node-rank", str(host))
+                task = ("--nnodes", "2", "--nproc-per-node", "1", *how, str(HERE / "faulty.py"), "impatient", *words)
+                inside = ("ip", "netns", "exec", self.names[host])
+                launches.append(opened.enter_context(launched(*task, folder=self.folders[host], before=inside)))
             yield launches[0], launches[1]
 
 
@@ -80,6 +86,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 
 def weights(folder: Path) -> bytes:
+    """The last ones of the run in a folder."""
     return (folder / "runs" / "train" / "weights" / "last.safetensors").read_bytes()
 
 
@@ -120,3 +127,20 @@ def test_a_cable_that_is_cut(hosts: Hosts, tmp_path: Path) -> None:
         assert "going on after epoch" in first.said()
     assert not (there / "runs").exists()
     assert weights(here) == (tmp_path / "whole" / "train" / "weights" / "last.safetensors").read_bytes()
+
+
+def test_a_rank_killed_on_either_host_comes_back(hosts: Hosts, tmp_path: Path) -> None:
+    here, there = hosts.folders
+    with launched(*on_this_host(2, "-m", "kilonet", *TRAIN), folder=tmp_path) as whole:
+        assert whole.wait() == 0, whole.said()
+    with hosts.launched(*TRAIN, restarts=3) as both:
+        for rank, epochs in ((1, 2), (0, 8)):
+            both[0].until(lambda: epochs_done(here) >= epochs)  # noqa: B023
+            (killed,) = both[rank].ranks().values()
+            os.kill(killed, signal.SIGKILL)
+            both[rank].until(lambda: killed not in both[rank].ranks().values())  # noqa: B023
+        assert both[0].wait() == 0, both[0].said()
+        assert both[1].wait() == 0, both[1].said()
+    assert [path.name for path in (here / "runs").iterdir()] == ["train"]
+    assert not (there / "runs").exists()
+    assert weights(here) == weights(tmp_path)
