@@ -12,7 +12,7 @@ import kilonet
 SOURCE = Path(kilonet.__file__).parent
 
 FLOORS = {
-    0: {"errors", "files", "config", "images", "world", "history", "stopping"},
+    0: {"errors", "files", "config", "images", "ranks", "world", "history", "stopping"},
     1: {
         "augment",
         "components",
@@ -33,14 +33,14 @@ FLOORS = {
     2: {"engines", "checkpoint", "state"},
     3: {"train", "evaluation", "predict", "plots", "distribution"},
     4: {"seals", "records", "rundir", "shelf", "progress", "measuring", "comparing", "doctor", "stock"},
-    5: {"assembly", "beside", "run", "seeds"},
+    5: {"assembly", "beside", "run", "seeds", "together"},
     6: {"bench", "display", "export", "flags", "peers", "plain", "races", "serve", "sweep"},
     7: {"cli", "__main__"},
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
     ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
-    ("stopping", "errors"),
+    ("stopping", "errors"), ("ranks", "errors"), ("ranks", "stopping"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("summary", "zoo"), ("models", "zoo"),
     ("committee", "models"), ("preprocess", "ink"), ("ink", "components"),
     ("significance", "metrics"),
@@ -49,7 +49,7 @@ STEPS_ON_A_FLOOR = {
     ("measuring", "rundir"), ("measuring", "records"), ("comparing", "rundir"),
     ("shelf", "rundir"), ("comparing", "shelf"),
     ("doctor", "rundir"), ("doctor", "records"), ("stock", "records"),
-    ("assembly", "run"), ("seeds", "assembly"), ("seeds", "run"), ("seeds", "beside"),
+    ("assembly", "run"), ("seeds", "assembly"), ("seeds", "run"), ("seeds", "beside"), ("together", "run"),
     ("races", "plain"), ("peers", "plain"), ("peers", "races"), ("bench", "peers"), ("bench", "races"),
     ("serve", "export"), ("sweep", "display"),
     ("__main__", "cli"),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kilonet.images import ImageSet, Splits
     from kilonet.models import Classifier, build
     from kilonet.predict import Predictor
+    from kilonet.ranks import joined
     from kilonet.seeds import resume
     from kilonet.significance import across_seeds, compare
     from kilonet.sources import load
@@ -59,6 +60,7 @@ _HOMES = {
     "kilonet.images": ("ImageSet", "Splits"),
     "kilonet.models": ("Classifier", "build"),
     "kilonet.predict": ("Predictor",),
+    "kilonet.ranks": ("joined",),
     "kilonet.sources": ("load",),
     "kilonet.history": ("Epoch", "History"),
     "kilonet.seeds": ("resume",),
@@ -91,6 +93,7 @@ __all__ = [
     "evaluate",
     "fit",
     "from_arrays",
+    "joined",
     "load",
     "load_model",
     "plots",

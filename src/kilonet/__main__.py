@@ -1,5 +1,6 @@
 """The command `kilonet`, and `python -m kilonet`: Ctrl-C and SIGTERM get their line from the first import on."""
 
+import os
 import signal
 import sys
 
@@ -12,7 +13,8 @@ def main() -> None:
 
         cli.main()
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted\n")
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write("error: interrupted\n")
         sys.exit(130)
 
 

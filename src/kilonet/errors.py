@@ -6,7 +6,8 @@ KilonetError          anything Kilonet refuses, in one line, with a hint where t
 │   └── FetchError    data that could not be had from the network
 ├── ModelError        a model that is unknown, does not import or does not fit the data
 └── RunError          a run directory or weight file that is not one, or a run that can't go on
-    └── DivergedError a training whose loss is no finite number any more
+    ├── DivergedError a training whose loss is no finite number any more
+    └── LostError     ranks that trained together and don't reach each other any more
 Interrupted           stopped by Ctrl-C or SIGTERM, a training saved before; a KeyboardInterrupt
 """
 
@@ -76,6 +77,10 @@ class DivergedError(RunError):
         where = f"epoch {epoch}, step {step}" if step else f"the validation after epoch {epoch}"
         super().__init__(f"the training went wrong in {where}: its loss is {loss}", "lower --lr")
         self.epoch, self.step, self.loss = epoch, step, loss
+
+
+class LostError(RunError):
+    """Ranks that trained together and don't reach each other any more."""
 
 
 class Interrupted(KeyboardInterrupt):

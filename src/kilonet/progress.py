@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from kilonet import checkpoint, files, rundir
+from kilonet import checkpoint, files, ranks, rundir
 from kilonet.errors import RunError
 from kilonet.records import results_csv
 
@@ -51,7 +51,7 @@ class Progress:
             OSError: if one can't be written; the former checkpoint is whole then.
         """
         start = time.perf_counter()
-        more = {"spent": self.spent(), "run": self.identity}
+        more = {"spent": self.spent(), "run": self.identity, "ranks": ranks.size()}
         keep = self.previous if self._good else None
         checkpoint.write(self.newest, state.tensors(), {**state.figures(), **more}, keep)
         self._good = True
@@ -100,6 +100,8 @@ class Progress:
                 self.seconds = float(figures["spent"])
             except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
                 raise RunError(f"{path} is no checkpoint of this run", "train anew with its config.toml") from None
+            if (before := figures.get("ranks", 1)) != ranks.size():
+                notes.append(f"{before} trained it together, now {ranks.size()}: the same but for rounding")
             return [*notes, f"going on after epoch {state.epoch}" + (f", step {state.step}" if state.step else "")]
         return [*notes, "no good checkpoint: starting again from config.toml"] if notes else []
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonet import engines, files, measuring, rundir, seals, shelf, stock, world
+from kilonet import engines, files, measuring, ranks, rundir, seals, shelf, stock, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
@@ -95,8 +95,14 @@ def first_step(made: Plan) -> float:
     return next(epochs(made.model, replace(made.splits, train=few, val=None, test=None), training)).train_loss
 
 
-def start(made: Plan, project: Path, name: str | None = None) -> Run:
+def start(made: Plan, project: Path, name: str | None = None, **more: str) -> Run:
     """A new run directory for what was planned; nothing is trained yet.
+
+    Args:
+        made: from `plan`.
+        project: the folder of the runs.
+        name: of the run, or None for the first that is free.
+        **more: what else the run's `state/` shall hold from its first moment, by name.
 
     Raises:
         ConfigError: if the name is taken or would leave the project.
@@ -104,14 +110,15 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
     text = seals.config_text(made.config, {**made.stock.parts, **notes})
-    return create(project, name, {"config.toml": text, "state/split.npz": made.stock.split_npz})
+    kept = {f"state/{file}": content for file, content in more.items()}
+    return create(project, name, {"config.toml": text, "state/split.npz": made.stock.split_npz, **kept})
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
     """A new run directory, as `shelf.create` makes it; a signal that comes meanwhile is told how to go on with it."""
     with on_request() as stop, stop.later():
         run = shelf.create(project, name, contents)
-        stop.hint = stop.hint or f"go on: kilonet resume {run.path}"
+        stop.hint = stop.hint or f"go on: {ranks.command(f'kilonet resume {run.path}')}"
     return run
 
 
@@ -137,7 +144,7 @@ def finish(
         RunError: if the run is being trained already, or its folder can't be written to.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    again = f"kilonet resume {(whole or run).path}"
+    again = ranks.command(f"kilonet resume {(whole or run).path}")
     with on_request() as stop:
         with writing(run, again), rundir.held(run), stop.later():
             state = begin(made.model, len(made.splits.train), made.config.training)
@@ -146,7 +153,7 @@ def finish(
                 say(line)
             _make_ready(run, made)
             stop.hint = f"go on: {again}"
-            _train(state, made, progress, watch, stop)
+            train(state, made, progress, watch, stop)
             model = run.model(made.model_file)
 
             def pause() -> None:
@@ -178,29 +185,41 @@ def make_folders(run: Run, made: Plan) -> None:
     files.write(run.path / "state" / "split.npz", made.stock.split_npz)
 
 
-def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop) -> None:
-    """Train to the end, with checkpoints on the way, and one there."""
+def train(state: State, made: Plan, progress: Progress | None, watch: Watch, stop: Stop) -> None:
+    """Train to the end, with checkpoints on the way, and one there.
+
+    Where several ranks train together, each does so from rank 0's state; only rank 0 has a `progress`. They part when
+    the training has ended.
+    """
 
     def after_step(now: State) -> None:
         watch(now)
-        if stop.asked or progress.due(now):
+        if progress and (stop.due or progress.due(now)):
             progress.save(now)
-        if stop.asked:
+        if stop.due:
+            ranks.wait()
             where = f"epoch {now.epoch + 1}, step {now.step}"
             raise Interrupted(f"interrupted in {where}, and saved", stop.hint)
 
     saved = -1
+    stop.hint = ranks.tell(stop.hint)
+    state.share()
     try:
         for record in advance(state, made.splits, made.config.training, after_step):
             watch(record)
-            if progress.due(state):
+            if progress and progress.due(state):
                 progress.save(state)
                 saved = state.epoch
     except DivergedError as error:
-        progress.note_failure(state, error)
+        if progress:
+            progress.note_failure(state, error)
+        ranks.wait()
         raise
-    if saved < state.epoch:
+    finally:
+        stop.agreed = None
+    if progress and saved < state.epoch:
         progress.save(state)
+    ranks.leave()
 
 
 @contextmanager
@@ -247,7 +266,8 @@ def prepare(
         RunError: if the run can't go on: its training went wrong, or its config or its data is not as it was.
     """
     with on_request() as stop:
-        stop.hint = stop.hint or f"go on: kilonet resume {run.path}" + ("" if epochs is None else f" --epochs {epochs}")
+        more = "" if epochs is None else f" --epochs {epochs}"
+        stop.hint = stop.hint or f"go on: {ranks.command(f'kilonet resume {run.path}{more}')}"
         return _prepared(run, epochs, model_file, say, load)
 
 

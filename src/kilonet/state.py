@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kilonet import world
+from kilonet import ranks, world
 from kilonet.batches import LoaderOrder, Order, SeededOrder
 from kilonet.errors import DivergedError
 from kilonet.history import Epoch, History
@@ -127,6 +127,13 @@ class State:
         self.order.restore(self.before)
         self.rows = self.order.epoch(self.epoch) if self.step else self.rows[:0]
         world.set_generators(generators, self.model.mean.device)
+
+    def share(self) -> None:
+        """Become what rank 0's is, where several ranks train together."""
+        if ranks.size() > 1:
+            tensors, figures = ranks.tell((self.tensors(), self.figures()))
+            if ranks.number():
+                self.restore(tensors, figures)
 
 
 def begin(model: Classifier, images: int, training: Training) -> State:

@@ -19,18 +19,33 @@ class Stop:
     Attributes:
         asked: Ctrl-C or SIGTERM has come.
         hint: one line: how to go on, or None while there is nothing to go on with.
+        agreed: whether all ranks of a training know of it and stop at this step; None where one process trains.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.agreed: bool | None = None
         self.hint: str | None = None
         self._holding = 0
 
     def note(self, *_: Any) -> None:
-        """Take a request: it interrupts on the spot, unless it is the first one and held back."""
-        again, self.asked = self.asked, True
+        """Take a request: it interrupts on the spot, unless it is the first one and held back.
+
+        Ranks of a training hold every one back: what started them may ask again where another one ends.
+        """
+        again, self.asked = self.asked and self.agreed is None, True
         if again or not self._holding:
             raise KeyboardInterrupt
+
+    @property
+    def due(self) -> bool:
+        """Whether the work is to be put down after this step."""
+        return self.asked if self.agreed is None else self.agreed
+
+    def agree(self, asked: bool) -> None:
+        """Take note of whether any rank was asked to stop; all of them learn it in the same step."""
+        self.agreed = asked
+        self.asked = self.asked or asked
 
     def obey(self) -> None:
         """Interrupt if that was asked for and is not held back."""
@@ -50,6 +65,11 @@ class Stop:
 
 
 _outermost: Stop | None = None
+
+
+def current() -> Stop:
+    """The one of what runs here."""
+    return _outermost or Stop()
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from kilonet import engines, world
+from kilonet import engines, ranks, world
 from kilonet.augment import warps
 from kilonet.batches import Resident
 from kilonet.errors import DivergedError
@@ -62,7 +63,22 @@ def epochs(
     """
     model.to(world.device(training.device))
     training = training.over(len(data.train))
-    yield from advance(begin(model, len(data.train), training), data, training, watch)
+    state = begin(model, len(data.train), training)
+    share(state, data, training)
+    yield from advance(state, data, training, watch)
+
+
+def share(state: State, data: Splits, training: Training) -> None:
+    """Where several ranks train together: make sure that they have the same data and settings, and one state.
+
+    Raises:
+        RunError: if they have not.
+    """
+    if ranks.size() > 1:
+        settings = {name: value for name, value in asdict(training).items() if name not in ("threads", "device")}
+        parts = {f"{name} part": part.sha256() for name, part in data.parts().items()}
+        ranks.same({**settings, **parts}, "give every rank the same data and settings")
+        state.share()
 
 
 def advance(

@@ -18,6 +18,7 @@ from kilonet.cli import (  # noqa: F401  they register their commands
     training,
 )
 from kilonet.cli.app import app
+from kilonet.cli.ranked import is_first
 from kilonet.errors import Interrupted, KilonetError
 from kilonet.stopping import on_request
 
@@ -38,10 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with on_request():
             app(given, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
-    except (UnknownCommandError, UnknownOptionError) as error:
-        _fail(str(error), None, 2)
     except CycloptsError as error:
-        _fail(str(error), None, 1)
+        status = 2 if isinstance(error, UnknownCommandError | UnknownOptionError) else 1
+        _fail(str(error), None, status) if is_first() else sys.exit(status)
     except KilonetError as error:
         if debug:
             raise

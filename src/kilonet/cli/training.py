@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from kilonet.cli.app import RUNS, answer, app
+from kilonet.cli.ranked import as_one
 from kilonet.config import Config, Training, read_toml, resolve
 from kilonet.errors import ConfigError
 from kilonet.flags import Json, ModelFile, Project, TrainingFlags, Whole
@@ -62,14 +63,28 @@ def train(
     dry_run
         Load, split, build and take one step; write nothing.
     """
-    from kilonet import display, run, shelf
+    with as_one():
+        chosen = _chosen(source, model, preset, split, seeds, committee, save_every, training, config)
+        _train(chosen, project, name, dry_run, json)
+
+
+def _train(chosen: Config, project: Path, name: str | None, dry_run: bool, json: bool) -> None:
+    """Train what was chosen, or go on with it where torchrun has restarted this."""
+    from kilonet import display, ranks, shelf, together
     from kilonet.doctor.data import examine_briefly
+    from kilonet.models import is_file
     from kilonet.seeds import start_committee, start_seeds
 
-    chosen = _chosen(source, model, preset, split, seeds, committee, save_every, training, config)
-    if name is not None:
+    before = together.only_first(lambda: together.begun(project))
+    if ranks.tell(before is not None):
+        _resume(before, json, model=chosen.model if is_file(chosen.model) else None)
+        return
+    if name is not None and not ranks.number():
         shelf.check_free(project, name)
-    made = run.plan(chosen)
+    made = together.planned(chosen)
+    if ranks.number() and not dry_run:
+        together.help_out(made)
+        return
     notes = [*made.data.notes, *made.splits.notes]
     for note in notes:
         display.say(f"note: {note}")
@@ -81,7 +96,7 @@ def train(
     elif chosen.seeds > 1:
         _finish_seeds(start_seeds(made.config, project, name), json)
     else:
-        _finish(run.start(made, project, name), made, json, findings)
+        _finish(together.start(made, project, name), made, json, findings)
 
 
 @app.command
@@ -98,18 +113,29 @@ def resume(
     epochs
         Train for so many epochs in all, more than the run was to have; only under the constant schedule.
     """
-    from kilonet import display, shelf
-    from kilonet.run import prepare
+    from kilonet import shelf, together
 
-    found = shelf.find_directory(run, project)
-    if found.config.committee > 1:
+    with as_one():
+        found = together.only_first(lambda: shelf.find_directory(run, project))
+        _resume(found, json, epochs, model)
+
+
+def _resume(found: Run | None, json: bool, epochs: int | None = None, model: str | None = None) -> None:
+    """Go on with a run, of one training or of several; rank 0 alone has it."""
+    from kilonet import display, ranks, together
+
+    together.check_one_net(ranks.tell(1 if found is None else len(found.config.numbers)))
+    if found is not None and found.config.committee > 1:
         _finish_committee(found, json, ([], []), epochs, model)
         return
-    if found.config.seeds > 1:
+    if found is not None and found.config.seeds > 1:
         _finish_seeds(found, json, epochs, model)
         return
-    made = prepare(found, epochs, model, display.say)
-    if made is None:
+    made = together.prepared(found, epochs, model, display.say)
+    if found is None:
+        if made is not None:
+            together.help_out(made)
+    elif made is None:
         display.say(f"{found.path} is finished: nothing to do")
         _tell(found, [], [], json)
     else:

@@ -1,4 +1,7 @@
-"""How an epoch is computed. `torch`: any module on any device; `native`: kernels for small nets on the CPU."""
+"""How an epoch is computed. `torch`: any module on any device; `native`: kernels for small nets on the CPU.
+
+Where several ranks train together, `parallel` is the torch engine over all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import nn
 
+from kilonet import ranks
 from kilonet.committee import Committee, members
-from kilonet.engines import committee, native, torch
-from kilonet.errors import ModelError
+from kilonet.engines import committee, native, parallel, torch
+from kilonet.errors import ConfigError, ModelError
 from kilonet.zoo import Linear, LinearFromScratch
 
 if TYPE_CHECKING:
@@ -82,12 +86,15 @@ class Engine:
 def choose(asked: str, model: Classifier) -> Engine:
     """The engine that is asked for; under `auto` the native one, if it knows the model's layers and is the faster.
 
-    The native one measures a committee member by member; trained as one net it is by PyTorch.
+    The native one measures a committee member by member; trained as one net it is by PyTorch. Several ranks train
+    together by PyTorch alone.
 
     Raises:
         ModelError: if the native one is asked for and does not know them.
-        ConfigError: if the native one is asked for and is not there.
+        ConfigError: if the native one is asked for and is not there, or by several ranks.
     """
+    if ranks.size() > 1:
+        return _over_ranks(asked)
     if isinstance(model.net, Committee):
         of_each = [choose(asked, member) for member in members(model)]
         return _together(next((engine for engine in of_each if engine.name == "torch"), of_each[0]))
@@ -104,6 +111,17 @@ def choose(asked: str, model: Classifier) -> Engine:
         native.library()
         raise ModelError(f"{model.name} can't be computed natively: {why}", "--engine torch computes any model")
     return Engine("torch", torch.steps, torch.measure, torch.logits, f"torch, since {why}")
+
+
+def _over_ranks(asked: str) -> Engine:
+    """The torch engine over all ranks that train together."""
+    if asked == "native":
+        raise ConfigError(
+            f"the native engine trains in one process, not over {ranks.size()} ranks",
+            "--engine torch; or without torchrun, as a run goes on that the native engine began",
+        )
+    about = "torch" if asked == "torch" else f"torch, since {ranks.size()} ranks train together"
+    return Engine("torch", parallel.steps, parallel.measure, torch.logits, about)
 
 
 def _together(engine: Engine) -> Engine:

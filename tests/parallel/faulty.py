@@ -1,0 +1,79 @@
+"""The command line with a fault planted in one rank: `torchrun ... faulty.py FAULT train ...`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kilonet import cli, files, images, ranks, run, together
+
+RANK = int(os.environ["RANK"])
+
+
+def put(module: ModuleType, name: str, value: Any) -> None:
+    setattr(module, name, value)
+
+
+def another_version() -> None:
+    put(together, "version", lambda _: "9.9")
+
+
+def another_code() -> None:
+    put(together, "_code", lambda: "0123456789abcdef")
+
+
+def another_image() -> None:
+    before = images.split
+
+    def split(data: images.ImageSet, how: str = "standard", seed: int = 0) -> images.Splits:
+        data.images[:, 0, 3, 3] = np.minimum(data.images[:, 0, 3, 3], 200)
+        return before(data, how, seed)
+
+    put(run, "split", split)
+
+
+def another_batch_size() -> None:
+    sys.argv += ["--batch-size", "32"]
+
+
+def no_data() -> None:
+    sys.argv[sys.argv.index("digits")] = "nowhere"
+
+
+def full_disk() -> None:
+    before = files.write
+
+    def write(path: Path, content: bytes | str, *rest: Any) -> None:
+        if path.name == "results.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        before(path, content, *rest)
+
+    put(files, "write", write)
+
+
+def soon() -> None:
+    ranks.ANSWER = 12.0
+
+
+FAULTS = {
+    "other-version": (1, another_version),
+    "other-code": (1, another_code),
+    "other-data": (1, another_image),
+    "other-settings": (1, another_batch_size),
+    "no-data": (1, no_data),
+    "full-disk": (0, full_disk),
+    "impatient": (None, soon),
+}
+
+
+if __name__ == "__main__":
+    rank, plant = FAULTS[sys.argv.pop(1)]
+    if rank is None or rank == RANK:
+        plant()
+    cli.main()
