@@ -40,6 +40,7 @@ def fitted(task: dict[str, Any]) -> dict[str, Any]:
     if task.get("double"):
         model.double()
     model.to(world.device(training.device))
+    torch.backends.cudnn.allow_tf32 = False  # its products have 10 bits, and other sums for other sizes of a batch
     losses: list[float] = []
     before = 0.0
 
