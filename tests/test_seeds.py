@@ -129,6 +129,7 @@ class Killed(seeds._Work):
             left = sorted(self.path.parent.glob(f"kill-{seed}-*"))
             if getattr(value, "epoch", 0) == 2 and left:
                 left[0].unlink()
+                (self.path / ".summary.json.abc.part").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             tell(value)
 
@@ -152,6 +153,7 @@ def test_a_seed_whose_process_is_killed_goes_on_in_another_and_then_is_left_out(
     ended = sorted((seed, how.why) for seed, how in told if isinstance(how, seeds.Ended))
     assert ended == [(0, None), (1, why), (2, None)]
     assert (found.path / "distribution.png").exists()
+    assert not list(found.path.glob("*.part"))
     kn.resume(found.path)
     assert results(found) == results(undisturbed)
 

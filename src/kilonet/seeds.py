@@ -14,6 +14,7 @@ from kilonet.beside import Died, side_by_side
 from kilonet.distribution import distribution
 from kilonet.errors import DivergedError, RunError
 from kilonet.history import Epoch
+from kilonet.measuring import short
 from kilonet.metrics import over_seeds
 from kilonet.run import check_model_file, create, extended, finish, plan, prepare, start, writing
 from kilonet.rundir import Run
@@ -174,6 +175,7 @@ def _side_by_side(
         dead.add(seed)
 
     found = side_by_side(_Work(run.path, config, model_file), config.numbers, workers, tell, died=died)
+    rundir.discard_unfinished(run.path)
     return [Ended(str(how)) if isinstance(how, Died) else how for how in found]
 
 
@@ -336,7 +338,8 @@ def _spread(config: Config, figures: dict[str, dict[str, Any]], left_out: dict[s
         if all(part in found for found in figures.values())
     }
     lost = f", {len(left_out):,} of them left out" if left_out else ""
-    return distribution(parts, left_out, f"{config.model} on {config.source}, {len(config.numbers):,} seeds{lost}")
+    what = f"{short(config.model)} on {short(config.source)}"
+    return distribution(parts, left_out, f"{what}, {len(config.numbers):,} seeds{lost}")
 
 
 def _none_ended(run: Run, left_out: dict[str, str]) -> RunError:
