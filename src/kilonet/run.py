@@ -20,7 +20,7 @@ from kilonet.records import npz
 from kilonet.rundir import Run
 from kilonet.state import State, begin
 from kilonet.stopping import Stop, on_request
-from kilonet.train import advance, epochs
+from kilonet.train import advance, epochs, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
     Watch = Callable[[State | Epoch], None]
     Say = Callable[[str], None]
+
+
+_IN_BLOCKS = (
+    "the training images stay in their file: batches come from runs of it that are mixed (--batch-order blocks)"
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def plan(config: Config, model_file: str | None = None) -> Plan:
         rehearse(model, splits.train)
     model.to(world.device(config.training.device))
     engine = engines.choose(config.training.engine, model)
-    training = config.training.over(len(splits.train))
+    training = ordered(config.training.over(len(splits.train)), splits.train)
+    if training.batch_order != config.training.batch_order:
+        splits = replace(splits, notes=(*splits.notes, _IN_BLOCKS))
     config = replace(config, training=replace(training, engine=engine.name))
     return Plan(config, data, splits, model, name if is_file(name) else None, engine.about)
 

@@ -91,7 +91,7 @@ def _is_image_set(answer: Any) -> bool:
         isinstance(name, str) and name and name.isprintable() for name in (*names, *answer.notes, answer.origin)
     )
     part = answer.test_from is None or (type(answer.test_from) is int and 0 < answer.test_from <= len(answer))
-    sums = int(answer.images.astype(np.int64).sum()) >= 0 and int(answer.counts().sum()) == len(answer)
+    sums = int(answer.pixels.astype(np.int64).sum()) >= 0 and int(answer.counts().sum()) == len(answer)
     return sound and part and sums and len(set(names)) == len(names) and answer.preparation in ("digit", "resize")
 
 

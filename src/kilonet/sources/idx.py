@@ -181,6 +181,11 @@ def _check_size(found: int, dtype: np.dtype[Any], shape: tuple[int, ...], path: 
         raise DataError(f"{path} is longer than the {expected:,} bytes that its header ({size}) asks for")
 
 
+def header(shape: Sequence[int]) -> bytes:
+    """What an uncompressed IDX file of bytes, of this shape, begins with."""
+    return struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+
+
 def encode(array: NDArray[np.uint8]) -> bytes:
     """An array of bytes as an uncompressed IDX file."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + np.ascontiguousarray(array).tobytes()
+    return header(array.shape) + np.ascontiguousarray(array).tobytes()

@@ -179,7 +179,7 @@ def _from_openml(name: str, known: Named) -> ImageSet:
 def _finish(name: str, known: Named, data: ImageSet) -> ImageSet:
     """Checked, upright, and with the classes' names."""
     note = _check_content(name, known, data)
-    images = np.ascontiguousarray(data.images.transpose(0, 1, 3, 2)) if known.transposed else data.images
+    images = np.ascontiguousarray(data.pixels.transpose(0, 1, 3, 2)) if known.transposed else data.images
     return replace(
         data,
         images=images,
@@ -195,7 +195,7 @@ def _check_content(name: str, known: Named, data: ImageSet) -> tuple[str, ...]:
     if not known.content:
         return () if len(data) == known.test_from * 7 // 6 else (f"{len(data)} images: not the published number",)
     cut = known.test_from
-    arrays: list[NDArray[Any]] = [data.images[:cut, 0], data.labels[:cut], data.images[cut:, 0], data.labels[cut:]]
+    arrays: list[NDArray[Any]] = [data.pixels[:cut, 0], data.labels[:cut], data.pixels[cut:, 0], data.labels[cut:]]
     for what, array, expected in zip(_FILES, arrays, known.content, strict=True):
         found = hashlib.sha256(idx.encode(array.astype(np.uint8, copy=False))).hexdigest()
         _compare(f"{name}: the {what} ({data.origin})", found, expected)
