@@ -22,7 +22,8 @@ SMALL = 64 * 2**20
 """Bytes below which some rows of it are copied, so that a sample is a plain array."""
 PIECE = 16 * 2**20
 """Bytes of pixels that are looked at together where all have to be."""
-
+_BIT = 2**20
+"""Bytes that rows from everywhere are read in: with each image come the pages around it."""
 _PAGES = 64 * 2**10
 """Bytes that pages are asked for in, a multiple of any system's page."""
 
@@ -76,11 +77,15 @@ class Mapped:
             found = Mapped(self._cut(start, max(start, stop)))
         else:
             found = Mapped(self.files, self._source_rows(which))
-        return found[:] if found.nbytes < SMALL else found
+        return found if found.nbytes >= SMALL else np.concatenate([found[:0], *found.pieces(_BIT)])
 
-    def pieces(self) -> Iterator[NDArray[np.uint8]]:
-        """Copies of all the images in their order, some at a time; behind each its pages are let go."""
-        step = max(1, PIECE // max(1, self.nbytes // max(1, len(self))))
+    def pieces(self, most: int = PIECE) -> Iterator[NDArray[np.uint8]]:
+        """Copies of all the images in their order, some at a time; behind each its pages are let go.
+
+        Args:
+            most: bytes of a piece, but for an image that is larger.
+        """
+        step = max(1, most // self.files[0][:1].nbytes)
         for start in range(0, len(self), step):
             yield self[start : start + step]
             self.let_go()
