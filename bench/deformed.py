@@ -1,4 +1,4 @@
-"""MNIST's training digits deformed into as many as are asked for, as infinite-MNIST does (Loosli, Canu and Bottou 2007).
+"""MNIST's training digits deformed into as many as are asked for, as infinite-MNIST does (Loosli et al. 2007).
 
     python bench/deformed.py --images 6000000 --to FOLDER [--seed 0]
 
@@ -54,21 +54,21 @@ def write(folder: Path, digits: kn.ImageSet, n: int, seed: int) -> None:
     """Write n images and their labels into a new folder, whole or not at all."""
     height, width = digits.shape[1:]
     began, done = time.perf_counter(), 0
-    with files.whole_folder(folder, replace=False) as building:
-        with (
-            (building / "train-images-idx3-ubyte").open("wb") as images,
-            (building / "train-labels-idx1-ubyte").open("wb") as labels,
-        ):
-            images.write(idx.header((n, height, width)))
-            labels.write(idx.header((n,)))
-            for some in passes(digits, seed):
-                few = min(len(some), n - done)
-                images.write(some[:few])
-                labels.write(digits.labels[:few].astype(np.uint8))
-                done += few
-                sys.stderr.write(f"\r{done:,} of {n:,} images, {time.perf_counter() - began:.0f} s ")
-                if done == n:
-                    break
+    with (
+        files.whole_folder(folder, replace=False) as building,
+        (building / "train-images-idx3-ubyte").open("wb") as images,
+        (building / "train-labels-idx1-ubyte").open("wb") as labels,
+    ):
+        images.write(idx.header((n, height, width)))
+        labels.write(idx.header((n,)))
+        for some in passes(digits, seed):
+            few = min(len(some), n - done)
+            images.write(some[:few].data)
+            labels.write(digits.labels[:few].astype(np.uint8).data)
+            done += few
+            sys.stderr.write(f"\r{done:,} of {n:,} images, {time.perf_counter() - began:.0f} s ")
+            if done == n:
+                break
     sys.stderr.write("\n")
 
 

@@ -6,6 +6,7 @@ more than it is asked for.
 
 from __future__ import annotations
 
+import math
 import mmap
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class Mapped:
     @property
     def nbytes(self) -> int:
         """Bytes that a copy would take."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __getitem__(self, which: int | slice | NDArray[Any]) -> NDArray[np.uint8]:
         """A copy of an image, or of those at some positions."""
@@ -85,7 +86,7 @@ class Mapped:
         Args:
             most: bytes of a piece, but for an image that is larger.
         """
-        step = max(1, most // self.files[0][:1].nbytes)
+        step = max(1, most // math.prod(self.shape[1:]))
         for start in range(0, len(self), step):
             yield self[start : start + step]
             self.let_go()
@@ -113,7 +114,7 @@ class Mapped:
 
     def want(self, which: NDArray[np.int64]) -> None:
         """Tell the system that the pages of the images at some positions will be looked at soon."""
-        rows = which if self.rows is None else self.rows[which]
+        rows, size = which if self.rows is None else self.rows[which], math.prod(self.shape[1:])
         of_file = np.searchsorted(self._ends, rows, "right")
         for number, file in enumerate(self.files):
             map_ = backing(file)
@@ -121,7 +122,7 @@ class Mapped:
                 continue
             here = rows[of_file == number] - (int(self._ends[number]) - len(file))
             begin = file.ctypes.data - np.frombuffer(map_, np.uint8).ctypes.data
-            for start, stop in _runs((begin + here * file[0].nbytes) // _PAGES, file[0].nbytes // _PAGES + 2):
+            for start, stop in _runs((begin + here * size) // _PAGES, size // _PAGES + 2):
                 if start * _PAGES < len(map_):
                     map_.madvise(mmap.MADV_WILLNEED, start * _PAGES, min(stop * _PAGES, len(map_)) - start * _PAGES)
 

@@ -383,7 +383,7 @@ def test_full_mnist(full_mnist: kn.ImageSet, name: str, tmp_path: Path) -> None:
     model = kn.build(name, data.train, seed=0)
     kn.fit(model, data, kn.recipe(name, epochs=2, seed=0))
     model.eval()
-    net, images = plain_net(model, "c"), data.test.images
+    net, images = plain_net(model, "c"), data.test.pixels
     expected = np.concatenate([logits_of(model, part) for part in np.array_split(images, 10)])
     c.write(net, tmp_path / "float.c", images[0])
     found = c.logits(tmp_path / "float.c", images)

@@ -145,4 +145,4 @@ def _common(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.
 
 def _once(prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
     found = np.sort(prints)
-    return found[np.diff(found, prepend=~found[:1]) != 0]
+    return np.asarray(found[np.diff(found, prepend=~found[:1]) != 0])

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilonet.errors import DataError, FetchError
+from kilonet.images import ImageSet
 from kilonet.sources import cache, idx, openml, pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kilonet.images import ImageSet, Preparation
+    from kilonet.images import Preparation
 
 _DIGITS = tuple("0123456789")
 
@@ -164,7 +165,7 @@ def _from_files(name: str, known: Named, found: tuple[pairs.Pair, pairs.Pair | N
     def decode() -> ImageSet:
         _check_packed(name, known, paths)
         data = idx.decode([train, test], f"{name} ({train.images.parent.resolve()})", known.classes)
-        return _finish(name, known, data)
+        return _finish(name, known, data if isinstance(data, ImageSet) else data.whole())
 
     return cache.get(name, cache.stamps(paths), decode)
 
