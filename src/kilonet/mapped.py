@@ -78,7 +78,13 @@ class Mapped:
             found = Mapped(self._cut(start, max(start, stop)))
         else:
             found = Mapped(self.files, self._source_rows(which))
-        return found if found.nbytes >= SMALL else np.concatenate([found[:0], *found.pieces(_BIT)])
+        if found.nbytes >= SMALL:
+            return found
+        copied, done = np.empty(found.shape, np.uint8), 0
+        for piece in found.pieces(_BIT):
+            copied[done : done + len(piece)] = piece
+            done += len(piece)
+        return copied
 
     def pieces(self, most: int = PIECE) -> Iterator[NDArray[np.uint8]]:
         """Copies of all the images in their order, some at a time; behind each its pages are let go.

@@ -51,6 +51,7 @@ def convert(source: str | Path, target: Path) -> ImageSet:
     Returns:
         What was written.
     """
+    store.check_free(target)
     return store.convert(load(source), target)
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kilonet import mapped
 from kilonet.arrays import natural
 from kilonet.errors import DataError
 from kilonet.files import is_inside, printable
 from kilonet.images import ImageSet
-from kilonet.mapped import LARGE, PIECE
 from kilonet.pictures import read_picture
 from kilonet.sources import cache, packed, streams
 
@@ -87,13 +87,13 @@ def _decode(
     labels = np.array([index[name] for name, _ in named], np.int64)
     test_from = len(files) - sum(map(len, listing[-1].values())) if has_test else None
     classes = tuple(printable(name) for name in names)
-    if read_picture(files[0]).size * len(files) < LARGE:
+    if read_picture(files[0]).size * len(files) < mapped.LARGE:
         return ImageSet(_stack(list(_read_all(path, files))), labels, classes, str(path), test_from)
     coloured = any(picture.ndim == 3 for picture in _read_all(path, files))
     height, width = read_picture(files[0]).shape[:2]
 
     def pieces() -> Iterator[NDArray[np.uint8]]:
-        for some in _together(_read_all(path, files), max(1, PIECE // (3 * height * width))):
+        for some in _together(_read_all(path, files), max(1, mapped.PIECE // (3 * height * width))):
             yield _stack(some, coloured=coloured)
 
     shape = (len(files), 3 if coloured else 1, height, width)

@@ -45,24 +45,32 @@ def convert(data: ImageSet, target: Path) -> ImageSet:
         ConfigError: if the target is there already.
         DataError: if it can't be written, or does not read as it should.
     """
+    check_free(target)
     shown = printable(str(target))
-    if target.exists():
-        raise ConfigError(f"{shown} exists already", "give the name of a new folder")
     try:
         with files.whole_folder(target, replace=False) as building:
             write(building, data, {_MARK: _VERSION})
             for name in _FILES:
                 files.flush(building / name)
-            if (written := read(building)).sha256() != data.sha256():
+            written = _as_from(target, read(building))
+            if written.sha256() != data.sha256():
                 raise DataError(f"{shown}: what was written does not read as it was", "the disk may be failing")
-    except FileExistsError:
-        raise ConfigError(f"{shown} exists already", "give the name of a new folder") from None
     except OSError as error:
         size = math.prod(data.images.shape) + data.labels.nbytes
         raise DataError(
             f"can't write {shown}: {error.strerror}", f"{size:,} bytes are needed: give a folder that has room"
         ) from None
-    return load(target) or written
+    return written
+
+
+def check_free(target: Path) -> None:
+    """Make sure that a folder can be written anew.
+
+    Raises:
+        ConfigError: if it is there already.
+    """
+    if target.exists():
+        raise ConfigError(f"{printable(str(target))} exists already", "give the name of a new folder")
 
 
 def load(folder: Path) -> ImageSet | None:
@@ -74,9 +82,12 @@ def load(folder: Path) -> ImageSet | None:
     meta = folder / "meta.json"
     with suppress(OSError, ValueError, RecursionError):
         if meta.is_file() and is_inside(meta, folder) and _MARK in description(folder):
-            data = read(folder)
-            return replace(data, origin=f"{printable(str(folder))} (from {data.origin})")
+            return _as_from(folder, read(folder))
     return None
+
+
+def _as_from(folder: Path, data: ImageSet) -> ImageSet:
+    return replace(data, origin=f"{printable(str(folder))} (from {data.origin})")
 
 
 def write(folder: Path, data: ImageSet | Stream, more: dict[str, Any]) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kilonet import mapped
 from kilonet.arrays import conversion, to_classes, to_nchw
 from kilonet.errors import DataError
 from kilonet.images import ImageSet, Preparation
-from kilonet.mapped import LARGE, PIECE, Mapped, backing
+from kilonet.mapped import Mapped, backing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +83,7 @@ class Stream:
 
 def are_many(arrays: Sequence[Rows]) -> bool:
     """Whether the images are too many to be decoded in memory."""
-    return sum(array.nbytes for array in arrays) >= LARGE
+    return sum(array.nbytes for array in arrays) >= mapped.LARGE
 
 
 def are_ready(images: Sequence[Rows], origin: str) -> bool:
@@ -152,4 +153,4 @@ def _slices(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 def rows_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """How many rows of such an array are read together."""
-    return max(1, PIECE // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    return max(1, mapped.PIECE // max(1, math.prod(shape[1:]) * dtype.itemsize))
