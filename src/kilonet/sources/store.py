@@ -79,11 +79,14 @@ def load(folder: Path) -> ImageSet | None:
     Raises:
         DataError: if it is damaged.
     """
-    meta = folder / "meta.json"
-    with suppress(OSError, ValueError, RecursionError):
-        if meta.is_file() and is_inside(meta, folder) and _MARK in description(folder):
-            return _as_from(folder, read(folder))
-    return None
+    mark: object = None
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        mark = description(folder).get(_MARK)
+    if mark is None:
+        return None
+    if mark != _VERSION:
+        raise DataError(f"{printable(str(folder))} was written by another version of Kilonet", "write it anew")
+    return _as_from(folder, read(folder))
 
 
 def _as_from(folder: Path, data: ImageSet) -> ImageSet:
@@ -162,7 +165,10 @@ def description(folder: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError, TypeError, RecursionError: if it is not there or no such thing.
     """
-    with (folder / "meta.json").open("rb") as file:
+    path = folder / "meta.json"
+    if not path.is_file() or not is_inside(path, folder):
+        raise FileNotFoundError("meta.json is not there")
+    with path.open("rb") as file:
         content = file.read(_LONGEST + 1)
     if len(content) > _LONGEST:
         raise ValueError(f"meta.json is longer than {_LONGEST:,} bytes")
