@@ -135,8 +135,7 @@ class Mapped:
     def let_go(self) -> None:
         """Tell the system that the pages looked at so far aren't needed now; its cache keeps them while it has room."""
         for file in self.files:
-            if (map_ := backing(file)) is not None and hasattr(mmap, "MADV_DONTNEED"):
-                map_.madvise(mmap.MADV_DONTNEED)
+            let_go(file)
 
     def _source_rows(self, which: slice | NDArray[Any]) -> NDArray[np.int64]:
         if self.rows is not None:
@@ -205,6 +204,12 @@ def pieces(images: Pixels) -> Iterator[NDArray[np.uint8]]:
     step = max(1, PIECE // max(1, images[:1].nbytes))
     for start in range(0, len(images), step):
         yield np.ascontiguousarray(images[start : start + step])
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Give back the pages of the file that an array lies in, if it does: they are read again where they are needed."""
+    if (map_ := backing(array)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+        map_.madvise(mmap.MADV_DONTNEED)
 
 
 def backing(array: NDArray[Any]) -> mmap.mmap | None:

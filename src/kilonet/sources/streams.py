@@ -149,6 +149,7 @@ def _pieces(images: Sequence[Rows], origin: str) -> Iterator[NDArray[Any]]:
 def _slices(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     for start in range(0, len(array), step := rows_of(array.shape, array.dtype)):
         yield array[start : start + step]
+        mapped.let_go(array)
 
 
 def rows_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
