@@ -19,6 +19,7 @@ from PIL import Image
 import kilonet as kn
 from kilonet import cli, mapped, sources
 from kilonet.sources import cache, store, streams
+from kilonet.sources import csv as csv_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,10 +75,19 @@ def npz(folder: Path, *, fortran: bool = False) -> Path:
     return folder / "some.npz"
 
 
-def csv(folder: Path) -> Path:
-    rows = [",".join(map(str, [f"class {label}", *image.ravel()])) for label, image in zip(LABELS, PIXELS, strict=True)]
-    (folder / "some.csv").write_text("\n".join(rows) + "\n")
-    return folder / "some.csv"
+def csv(
+    folder: Path, names: tuple[str, ...] = ("cat", "dog", "eel"), pixels: NDArray[Any] = PIXELS, *, last: bool = False
+) -> Path:
+    """A table; with the label last it has a header, and is packed."""
+    labelled = [
+        ([names[label]], [str(pixel) for pixel in image.ravel()]) for label, image in zip(LABELS, pixels, strict=True)
+    ]
+    rows = [[*numbers, *name] if last else [*name, *numbers] for name, numbers in labelled]
+    head = [[*(f"p{i}" for i in range(36)), "label"]] if last else []
+    text = "".join(",".join(row) + "\n" for row in [*head, *rows])
+    path = folder / f"some.csv{'.gz' if last else ''}"
+    path.write_bytes(gzip.compress(text.encode()) if last else text.encode())
+    return path
 
 
 def pictures(folder: Path, *, coloured: bool = False) -> Path:
@@ -107,6 +117,13 @@ SOURCES: dict[str, Callable[[Path], Path | str]] = {
     "npz": npz,
     "npz, Fortran's order": lambda folder: npz(folder, fortran=True),
     "csv": csv,
+    "csv, numbers": lambda folder: csv(folder, ("3", "4", "10")),
+    "csv, 0 to 1": lambda folder: csv(folder, pixels=PIXELS / 255),
+    "csv, some fractions": lambda folder: csv(
+        folder, pixels=np.where(np.arange(36).reshape(6, 6) > 30, PIXELS / 2, PIXELS)
+    ),
+    "csv, packed, with a header": lambda folder: csv(folder, last=True),
+    "csv, numbers and words": lambda folder: csv(folder, ("07", "7.0", "x"), last=True),
     "pictures": pictures,
     "pictures, one coloured": lambda folder: pictures(folder, coloured=True),
     "bundled": lambda _: "digits",
@@ -120,6 +137,7 @@ def large(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Callable[[], None
     def begin() -> None:
         for name, size in (("LARGE", 0), ("SMALL", 0), ("PIECE", 250)):
             monkeypatch.setattr(mapped, name, size)
+        monkeypatch.setattr(csv_reader, "_VALUES", 37 * 7)
         shutil.rmtree(own_cache)
 
     return begin
@@ -138,7 +156,7 @@ def test_a_source_and_what_is_written_of_it_are_the_same(
     monkeypatch.setattr(streams.Stream, "whole", lambda _: pytest.fail("decoded in memory"))
     found, written = kn.load(source), sources.convert(source, tmp_path / "large")
     assert {file.name for file in (tmp_path / "large").iterdir()} == {"images.npy", "labels.npy", "meta.json"}
-    assert found.is_large or kind in ("csv", "bundled"), "it stays on the disk or is streamed there"
+    assert found.is_large or kind == "bundled", "it stays on the disk or is streamed there"
     assert written.is_large
     for one in (found, written, kn.load(tmp_path / "large"), small, kn.load(str(tmp_path / "small"))):
         np.testing.assert_array_equal(one.pixels, expected.pixels)
@@ -214,7 +232,32 @@ def other_size(folder: Path) -> Path:
     return folder
 
 
+def pixel_in_line_45(folder: Path) -> Path:
+    path = csv(folder)
+    lines = path.read_text().split("\n")
+    lines[44] = lines[44].replace(",", ",x", 1)
+    path.write_text("\n".join(lines))
+    return path
+
+
+def no_label_in_line_30(folder: Path) -> Path:
+    path = csv(folder)
+    lines = path.read_text().split("\n")
+    lines[29] = lines[29].replace(lines[29].split(",")[0], "", 1)
+    path.write_text("\n".join(lines))
+    return path
+
+
+def long_line(folder: Path) -> Path:
+    path = csv(folder)
+    path.write_text(path.read_text() + "1,2\n" + ",".join("1" * 40) + "\n")
+    return path
+
+
 BROKEN = {
+    "csv pixel": (pixel_in_line_45, "the pixel in line 45, column 1 is 'x"),
+    "csv label": (no_label_in_line_30, "the label in line 30 is missing"),
+    "csv line": (long_line, "no CSV file that can be read|is missing"),
     "pixel": (wrong_pixel, "pixel 256 in image 41: expected a number from 0 to 255"),
     "cut gz": (cut_gz, "cut short"),
     "long gz": (long_gz, "is longer than"),
