@@ -147,6 +147,9 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("50/25/25", "torch", {}),
     ("50/25/25", "native", {"batch_order": "loader"}),
     ("full", "native", {"batch_order": "seeded"}),
+    ("one file, 50/25/25", "native", WARPED),
+    ("one file, 50/25/25", "torch", {}),
+    ("one file, standard", "native", {}),
 ]
 
 
@@ -155,12 +158,13 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
 def test_training_from_the_disk_gives_the_bits_of_training_in_memory(
     folder: Path, split: str, engine: Any, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The training part lies in one file under the splits that keep the test part, else in two."""
+    """Of two files, one holds the training part under the splits that keep the test part; of one, rows of it."""
     monkeypatch.setattr(windows, "WINDOW", 784 * 40)
-    splits = kn.load(folder).split(split)
+    source = folder / "train-images.npy" if "one file" in split else folder
+    splits = kn.load(source).split(split.removeprefix("one file, "))
     assert splits.train.is_large
     kind = windows.windows(splits.train, torch.device("cpu"))
-    assert isinstance(kind, windows.Loaded if "/" in split else windows.InPlace)
+    assert isinstance(kind, windows.Loaded if split == "50/25/25" else windows.InPlace)
     settings = {"batch_order": "blocks", **more}
     training = Training(epochs=2, batch_size=16, engine=engine, threads=1, seed=5, **settings)
     found, expected = (trained(parts, training) for parts in (splits, in_memory(splits)))
