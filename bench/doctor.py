@@ -123,7 +123,7 @@ def few(n: int) -> Callable[[kn.Splits, int], kn.Splits]:
 
 def inverted_test(splits: kn.Splits, _: int) -> kn.Splits:
     assert splits.test is not None
-    return replace(splits, test=replace(splits.test, images=255 - splits.test.images))
+    return replace(splits, test=replace(splits.test, images=255 - splits.test.pixels))
 
 
 def imbalanced(share: float) -> Callable[[kn.Splits, int], kn.Splits]:

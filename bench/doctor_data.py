@@ -168,7 +168,7 @@ def clean(data: ImageSet) -> dict[str, ImageSet]:
         "as it is": data,
         "ten a class": replace(data.take(rng.permutation(np.concatenate(few))), rows=np.empty(0, np.int64)),
         "200 at random": replace(data.take(rng.permutation(len(data))[:200]), rows=np.empty(0, np.int64)),
-        "black or white": replace(data, images=np.where(data.images > 127, 255, 0).astype(np.uint8)),
+        "black or white": replace(data, images=np.where(data.pixels > 127, 255, 0).astype(np.uint8)),
         "noisy": replace(data, images=noisy.astype(np.uint8)),
         "coloured": coloured(data),
     }

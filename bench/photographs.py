@@ -154,7 +154,7 @@ def main() -> None:
     data = part.take(np.arange(min(given.n, len(part))))
     for name in given.weights:
         model = shelf.find(name, Path("runs")).model()
-        clean = float((kn.Predictor(model).probabilities(data.images).argmax(axis=1) == data.labels).mean())
+        clean = float((kn.Predictor(model).probabilities(data.pixels).argmax(axis=1) == data.labels).mean())
         right, seen, misread = read(kn.Predictor(model), data, given.seed)
         print(f"{name}: {model.name}, {len(data):,} images of {given.data}, {given.part}, seed {given.seed}")
         print(f"  {'clean':24} {100 * clean:6.2f} %")

@@ -241,10 +241,10 @@ def test_more_epochs_are_those_of_a_committee_that_had_them_at_once(found: Run, 
 
 def test_changed_data_is_refused(tmp_path: Path) -> None:
     data = kn.load("digits")
-    np.savez(tmp_path / "own.npz", images=data.images[:300, 0], labels=data.labels[:300])
+    np.savez(tmp_path / "own.npz", images=data.pixels[:300, 0], labels=data.labels[:300])
     found = finish(tmp_path / "runs", replace(THREE, source=str(tmp_path / "own.npz")))
     (found.path / "metrics.json").unlink()
-    np.savez(tmp_path / "own.npz", images=data.images[300:600, 0], labels=data.labels[300:600])
+    np.savez(tmp_path / "own.npz", images=data.pixels[300:600, 0], labels=data.labels[300:600])
     with pytest.raises(kn.RunError, match="has changed since"):
         kn.resume(found.path)
 

@@ -118,8 +118,8 @@ def test_weights_alone_are_enough_to_predict(trained: Path, tmp_path: Path, caps
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((trained / "weights" / "best.safetensors").read_bytes())
     data = kn.load("mnist-5k")
-    Image.fromarray(data.images[2600, 0]).save(tmp_path / "five.png")
-    np.save(tmp_path / "five.npy", data.images[2600, 0])
+    Image.fromarray(data.pixels[2600, 0]).save(tmp_path / "five.png")
+    np.save(tmp_path / "five.npy", data.pixels[2600, 0])
     by_row = spoken(capsys, "predict", str(trained), "--data", "mnist-5k", "--index", "2600")
     by_file = spoken(capsys, "predict", str(alone), str(tmp_path / "five.png"), str(tmp_path / "five.npy"))
     for prediction in by_file:

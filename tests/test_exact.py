@@ -88,7 +88,7 @@ def test_own_adam_follows_float64_within_1e_5_over_an_epoch(mnist_5k: kn.ImageSe
     torch.manual_seed(1)
     order = LoaderOrder(len(splits.train)).epoch(0)
     update = torch.optim.Adam(theirs.parameters(), lr=1e-3)
-    images, labels = torch.from_numpy(splits.train.images.copy()), torch.from_numpy(splits.train.labels)
+    images, labels = torch.from_numpy(splits.train.pixels.copy()), torch.from_numpy(splits.train.labels)
     for rows in torch.split(order, 64):
         update.zero_grad()
         F.cross_entropy(theirs(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]

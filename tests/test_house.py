@@ -12,7 +12,7 @@ import kilonet
 SOURCE = Path(kilonet.__file__).parent
 
 FLOORS = {
-    0: {"errors", "files", "config", "images", "ranks", "world", "history", "stopping"},
+    0: {"errors", "files", "config", "images", "mapped", "ranks", "world", "history", "stopping"},
     1: {
         "augment",
         "components",
@@ -26,6 +26,7 @@ FLOORS = {
         "zoo",
         "summary",
         "batches",
+        "windows",
         "metrics",
         "significance",
         "optimizers",
@@ -39,11 +40,11 @@ FLOORS = {
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STEPS_ON_A_FLOOR = {
-    ("files", "errors"), ("config", "errors"), ("images", "errors"), ("world", "errors"),
+    ("files", "errors"), ("config", "errors"), ("images", "errors"), ("images", "mapped"), ("world", "errors"),
     ("stopping", "errors"), ("ranks", "errors"), ("ranks", "stopping"),
     ("sources", "arrays"), ("sources", "pictures"), ("summary", "models"), ("summary", "zoo"), ("models", "zoo"),
     ("committee", "models"), ("preprocess", "ink"), ("ink", "components"),
-    ("significance", "metrics"),
+    ("significance", "metrics"), ("windows", "batches"),
     ("predict", "evaluation"), ("plots", "predict"), ("distribution", "plots"),
     ("rundir", "seals"), ("rundir", "records"), ("progress", "rundir"), ("progress", "records"),
     ("measuring", "rundir"), ("measuring", "records"), ("comparing", "rundir"),

@@ -178,7 +178,7 @@ def test_nothing_is_drawn_on_a_picture_of_the_models_size(name: str) -> None:
 
 
 def test_a_small_picture_is_taken_as_it_is_only_if_it_was_made_so(mnist_5k: kn.ImageSet) -> None:
-    image = mnist_5k.images[2600, 0]
+    image = mnist_5k.pixels[2600, 0]
     corner = np.zeros((28, 28), np.uint8)
     corner[:14, :14] = image[::2, ::2]
     assert max(extent(seen(corner))) >= 19
@@ -270,7 +270,7 @@ def script() -> ModuleType:
 def on_photographs(data: kn.ImageSet, model: kn.Classifier) -> tuple[float, float]:
     """The share that a model gets right of some images, and of photographs of them."""
     predictor = kn.Predictor(model)
-    clean = float((predictor.probabilities(data.images).argmax(axis=1) == data.labels).mean())
+    clean = float((predictor.probabilities(data.pixels).argmax(axis=1) == data.labels).mean())
     right, _, _ = script().read(predictor, data, seed=0)
     return clean, float(np.mean(right["all"]))
 

@@ -497,7 +497,7 @@ def test_data_that_has_changed_is_noticed(project: Path, tmp_path: Path) -> None
     data = kn.load("digits")
     np.savez(tmp_path / "own.npz", images=data.images, labels=data.labels)
     found = interrupted(project, 30, replace(LINEAR, source=str(tmp_path / "own.npz")))
-    np.savez(tmp_path / "own.npz", images=255 - data.images, labels=data.labels)
+    np.savez(tmp_path / "own.npz", images=255 - data.pixels, labels=data.labels)
     with pytest.raises(RunError, match="has changed since"):
         kn.resume(found.path)
 

@@ -195,10 +195,10 @@ def test_data_is_loaded_once_for_all_seeds_of_a_process(
 
 def test_data_that_changed_between_two_seeds_is_refused(project: Path, tmp_path: Path) -> None:
     digits = kn.load("digits")
-    np.savez(tmp_path / "data.npz", images=digits.images[:, 0], labels=digits.labels)
+    np.savez(tmp_path / "data.npz", images=digits.pixels[:, 0], labels=digits.labels)
     few = config.resolve({"source": str(tmp_path / "data.npz"), "model": "linear", "seeds": 2}, {"epochs": 1})
     found = finished(project, few)
-    np.savez(tmp_path / "data.npz", images=255 - digits.images[:, 0], labels=digits.labels)
+    np.savez(tmp_path / "data.npz", images=255 - digits.pixels[:, 0], labels=digits.labels)
     Run(found.path / "seed-1").unseal()
     with pytest.raises(RunError, match=r"has changed since .*seed-1 began"):
         kn.resume(found.path)

@@ -90,5 +90,5 @@ def test_fewer_images_than_classes() -> None:
 
 def test_fingerprints_are_equal_for_equal_images_alone(mnist_5k: kn.ImageSet) -> None:
     prints = mnist_5k.fingerprints()
-    distinct = np.unique(mnist_5k.images.reshape(5000, -1), axis=0)
+    distinct = np.unique(mnist_5k.pixels.reshape(5000, -1), axis=0)
     assert len(np.unique(prints)) == len(distinct)

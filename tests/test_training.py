@@ -89,7 +89,7 @@ def test_train_loss_is_the_running_mean_over_examples(mnist_5k: kn.ImageSet) -> 
     torch.manual_seed(0)
     net = nn.Linear(784, 10)
     rule = TORCH.Adam(net.parameters(), lr=1e-3)
-    images = torch.from_numpy(data.train.images.copy()).flatten(1) / 256
+    images = torch.from_numpy(data.train.pixels.copy()).flatten(1) / 256
     labels = torch.from_numpy(data.train.labels)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(2))
     total = 0.0

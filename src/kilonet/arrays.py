@@ -13,7 +13,7 @@ from kilonet.files import printable
 from kilonet.images import ImageSet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -43,7 +43,7 @@ def from_arrays(
     Raises:
         DataError: for arrays that hold no such images or labels; the message names the first row at fault.
     """
-    pixels, notes = _to_uint8(_to_nchw(np.asarray(images), origin), origin)
+    pixels, notes = _to_uint8(to_nchw(np.asarray(images), origin), origin)
     indices, names = to_classes(np.asarray(labels), origin, classes)
     if len(pixels) != len(indices):
         raise DataError(f"{origin}: {len(pixels)} images but {len(indices)} labels")
@@ -52,28 +52,70 @@ def from_arrays(
 
 def _to_uint8(pixels: NDArray[Any], origin: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Pixels of any numeric type as uint8, and what has to be said about it."""
-    if pixels.dtype == np.uint8 or pixels.size == 0:
-        return pixels.astype(np.uint8, copy=False), ()
-    if pixels.dtype == np.bool_:
-        return pixels.astype(np.uint8) * np.uint8(255), ("pixels were true and false: taken as 255 and 0",)
-    if pixels.dtype.kind not in "iuf":
-        raise DataError(f"{origin}: pixels of type {pixels.dtype}: expected numbers from 0 to 255")
-    wrong = ~((pixels >= 0) & (pixels <= 255))
-    if wrong.any():
-        where = tuple(int(i) for i in np.argwhere(wrong)[0])
-        value = pixels[where]
-        raise DataError(f"{origin}: pixel {value} in image {where[0]}: expected a number from 0 to 255")
-    if pixels.dtype.kind in "iu":
+    if pixels.size == 0:
         return pixels.astype(np.uint8), ()
-    if pixels.max() <= 1:
-        return np.rint(pixels * 255).astype(np.uint8), ("pixels ran from 0 to 1: multiplied by 255",)
-    rounded = np.rint(pixels)
-    if (rounded == pixels).all():
-        return rounded.astype(np.uint8), ()
-    return rounded.astype(np.uint8), ("pixels were fractions: rounded to whole numbers",)
+    convert, notes = conversion([pixels], pixels.dtype, origin)
+    return convert(pixels), notes
 
 
-def _to_nchw(pixels: NDArray[Any], origin: str) -> NDArray[Any]:
+def conversion(
+    pieces: Iterable[NDArray[Any]], dtype: np.dtype[Any], origin: str
+) -> tuple[Callable[[NDArray[Any]], NDArray[np.uint8]], tuple[str, ...]]:
+    """How pixels of any numeric type become uint8, and what has to be said about it.
+
+    Args:
+        pieces: all of them, some images at a time; not looked at where the type says enough.
+        dtype: their type.
+        origin: where they came from, for error messages.
+
+    Raises:
+        DataError: if they are no numbers from 0 to 255; the message names the first image at fault.
+    """
+    if dtype == np.uint8:
+        return _cast, ()
+    if dtype == np.bool_:
+        return _from_truth, ("pixels were true and false: taken as 255 and 0",)
+    if dtype.kind not in "iuf":
+        raise DataError(f"{origin}: pixels of type {dtype}: expected numbers from 0 to 255")
+    before, most, whole = 0, 0.0, True
+    for pixels in pieces:
+        wrong = ~((pixels >= 0) & (pixels <= 255))
+        if wrong.any():
+            where = tuple(int(i) for i in np.argwhere(wrong)[0])
+            value, image = pixels[where], before + where[0]
+            raise DataError(f"{origin}: pixel {value} in image {image}: expected a number from 0 to 255")
+        if dtype.kind == "f":
+            most, whole = max(most, float(pixels.max(initial=0))), whole and bool((np.rint(pixels) == pixels).all())
+        before += len(pixels)
+    if dtype.kind in "iu":
+        return _cast, ()
+    if most <= 1:
+        return _from_0_to_1, ("pixels ran from 0 to 1: multiplied by 255",)
+    return _round, () if whole else ("pixels were fractions: rounded to whole numbers",)
+
+
+def _cast(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _from_truth(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels.astype(np.uint8) * np.uint8(255)
+
+
+def _from_0_to_1(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(pixels * 255), np.uint8)
+
+
+def _round(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(pixels), np.uint8)
+
+
+def to_nchw(pixels: NDArray[Any], origin: str) -> NDArray[Any]:
+    """Pixels as (N, C, H, W), from (N, H, W), (N, H, W, 1 or 3), (N, 1 or 3, H, W) or flat rows of square images.
+
+    Raises:
+        DataError: for another shape.
+    """
     shape = pixels.shape
     if pixels.ndim == 2:
         return pixels.reshape(len(pixels), *square_shape(shape[1], origin))

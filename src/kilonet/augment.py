@@ -2,7 +2,8 @@
 
 An image's warp is an affine map and, where it is to be bent, a grid of control points that draw its pixels along
 smoothly. Which warp depends on the seed, the epoch, the number of images and the image's place in the epoch's order
-alone, so that a training that goes on in the middle of an epoch draws nothing again.
+(or, where that has several windows, in its window) alone, so that a training that goes on in the middle of an epoch
+draws nothing again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ _STREAM = 0x77617270
 """Keeps these draws apart from others of the same seed."""
 
 
-def warps(training: Training, n: int, side: int, epoch: int) -> Tensor | None:
-    """The warps of an epoch, from 0: float32, (n, 2, 3), or (n, 2, 3 + CONTROL**2) if they bend; None if none is asked.
+def warps(training: Training, n: int, side: int, epoch: int, window: int | None = None) -> Tensor | None:
+    """The warps of an epoch or of one of its windows: float32, (n, 2, 3), or (n, 2, 3 + CONTROL**2) if they bend.
+
+    None if none is asked.
 
     The pixel at (x, y) of the result, measured from the centre, is the source's at `warp[:, :3] @ (x, y, 1)` plus, if
     they bend, the uniform cubic B-spline over the control points `warp[:, 3:]`, row by row, at (x, y). Angles,
@@ -38,16 +41,17 @@ def warps(training: Training, n: int, side: int, epoch: int) -> Tensor | None:
 
     Args:
         training: the bounds.
-        n: images of the epoch.
+        n: images of the epoch or of the window.
         side: pixels of an image's shorter side.
         epoch: from 0.
+        window: from 0, where an epoch has several.
     """
     scale = side / SIDE
     shift, elastic = training.shift * scale, training.elastic * scale
     bounds = np.array([training.rotate, training.zoom, training.shear, shift, shift])
     if not bounds.any() and not elastic:
         return None
-    rng = np.random.default_rng([_STREAM, training.seed, epoch])
+    rng = np.random.default_rng([_STREAM, training.seed, epoch, *([] if window is None else [window])])
     drawn = rng.uniform(-1, 1, (n, 5))
     turn, slant = np.radians(drawn[:, 0] * bounds[0]), np.tan(np.radians(drawn[:, 2] * bounds[2]))
     factor = np.exp(drawn[:, 1] * np.log1p(bounds[1]))

@@ -1,4 +1,4 @@
-"""Batches from one resident uint8 tensor, and the seeded order in which they come."""
+"""Batches from one uint8 tensor, and the seeded order in which they come."""
 
 from __future__ import annotations
 
@@ -45,7 +45,14 @@ class Resident:
 
 
 class Order(Protocol):
-    """The order of the training images, epoch by epoch."""
+    """The order of the training images, epoch by epoch.
+
+    Attributes:
+        window: images of a window: the order looks at one part of the source after the other, and warps are drawn
+            window by window. All the images where it has no windows.
+    """
+
+    window: int
 
     def epoch(self, epoch: int) -> Tensor:
         """A permutation of the rows for an epoch, from 0, drawn one after another: int64, (N,), on the CPU."""
@@ -61,7 +68,7 @@ class SeededOrder:
     """Permutations from a generator of its own."""
 
     def __init__(self, n: int, seed: int) -> None:
-        self.n, self.generator = n, torch.Generator().manual_seed(seed)
+        self.n, self.window, self.generator = n, n, torch.Generator().manual_seed(seed)
 
     def epoch(self, epoch: int) -> Tensor:
         """A permutation of the rows for the next epoch, int64, (N,), on the CPU."""
@@ -77,6 +84,62 @@ class SeededOrder:
         self.generator.set_state(state)
 
 
+BLOCK = 64 * 2**10
+"""Bytes of pixels, some pages, that are drawn together where images lie on a disk."""
+WINDOW = 128 * 2**20
+"""Bytes of pixels that are mixed with each other there."""
+LEAST_WINDOWS = 16
+"""Windows that an epoch has at least, however few its images."""
+LEAST_BLOCKS = 64
+"""Blocks that a window has at least, however short they get."""
+
+_STREAM = 0x626C6F63
+"""Keeps these draws apart from others of the same seed."""
+
+
+class BlockOrder:
+    """Permutations that look at a few hundred or thousand runs of neighbouring images at a time.
+
+    The images, in the order of their source, are cut into blocks of equal size behind a first one of random size, so
+    that the cuts lie elsewhere in each epoch. The blocks are permuted, the images of one behind those of the other cut
+    into windows, and each window is permuted in itself.
+
+    Args:
+        n: images.
+        seed: of the draws: what is drawn depends on it, the epoch and the three sizes alone.
+        block: images of a block.
+        window: images of a window.
+    """
+
+    def __init__(self, n: int, seed: int, block: int, window: int) -> None:
+        self.n, self.seed, self.block, self.window = n, seed, block, window
+
+    @classmethod
+    def over(cls, n: int, seed: int, image: int, batch: int) -> BlockOrder:
+        """For n images of so many bytes each, in windows of whole batches."""
+        window = min(WINDOW // image, n // LEAST_WINDOWS)
+        return cls(n, seed, max(1, min(BLOCK // image, window // LEAST_BLOCKS)), max(1, window // batch) * batch)
+
+    def epoch(self, epoch: int) -> Tensor:
+        """A permutation of the rows for an epoch, from 0, int64, (N,), on the CPU."""
+        rng = np.random.default_rng([_STREAM, self.seed, epoch])
+        first = int(rng.integers(self.block))
+        starts = np.arange(first - self.block if first else 0, self.n, self.block)
+        rng.shuffle(starts)
+        rows = (starts[:, None] + np.arange(self.block)).ravel()
+        rows = rows[(rows >= 0) & (rows < self.n)]
+        for start in range(0, self.n, self.window):
+            rng.shuffle(rows[start : start + self.window])
+        return torch.from_numpy(rows)
+
+    def state(self) -> Tensor:
+        """Nothing that changes, uint8."""
+        return torch.zeros(1, dtype=torch.uint8)
+
+    def restore(self, state: Tensor) -> None:
+        """Leave it as it is: no epoch depends on another."""
+
+
 class LoaderOrder:
     """The order that `DataLoader(shuffle=True)` gives in a plain script.
 
@@ -85,7 +148,7 @@ class LoaderOrder:
     """
 
     def __init__(self, n: int) -> None:
-        self.n = n
+        self.n, self.window = n, n
 
     def epoch(self, epoch: int) -> Tensor:
         """A permutation of the rows for an epoch, from 0, int64, (N,), on the CPU; all but the first draw a seed more.

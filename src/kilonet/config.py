@@ -19,7 +19,7 @@ from kilonet.errors import ConfigError, nearest
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "one-cycle"]
-BatchOrder = Literal["seeded", "loader"]
+BatchOrder = Literal["seeded", "blocks", "loader"]
 Weights = Literal["best", "last"]
 Engine = Literal["auto", "torch", "native"]
 
@@ -58,7 +58,8 @@ class Training:
     schedule: Schedule = "constant"
     """Course of the learning rate over the steps of the whole run."""
     batch_order: BatchOrder = "seeded"
-    """`seeded`: from a generator of the run's own; `loader`: the draws of a plain PyTorch script with DataLoader."""
+    """`seeded`: from a generator of the run's own; `blocks`: the same, for large files: runs of neighbouring images are
+    drawn, and hundreds of them mixed; `loader`: the draws of a plain PyTorch script with DataLoader."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes in training, from 0 to below 1."""
     shift: float = 0.0

@@ -70,7 +70,8 @@ def data(found: ImageSet) -> None:
     counts = found.counts()
     line(f"origin    {found.origin}")
     line(f"images    {len(found):,} of {height}x{width}x{channels}, uint8")
-    line(f"pixels    from {found.images.min()} to {found.images.max()}")
+    least, most = found.extremes()
+    line(f"pixels    from {least} to {most}")
     line(f"parts     {f'{len(found) - test:,} and a test part of {test:,}' if test else 'one, without a test part'}")
     line(f"sha256    {found.sha256()}")
     for note in found.notes:

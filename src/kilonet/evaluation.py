@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kilonet import engines
-from kilonet.batches import Resident
 from kilonet.errors import DataError, ModelError
 from kilonet.metrics import Report, report
 from kilonet.models import Classifier, adopt
+from kilonet.windows import in_pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from kilonet.batches import Resident
     from kilonet.images import ImageSet
 
 BATCH = 500
@@ -38,7 +39,8 @@ def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH, e
     if data is None:
         raise DataError("nothing to measure: this split has no such part", "split with 'standard' or fractions")
     classifier = adopt(model, data)
-    logits = finite_logits(classifier, Resident.of(data, classifier.mean.device), batch_size, engine)
+    pieces = in_pieces(data, classifier.mean.device)
+    logits = np.concatenate([finite_logits(classifier, piece, batch_size, engine) for piece in pieces])
     return report(logits, data.labels, data.classes, data.rows)
 
 

@@ -96,6 +96,12 @@ def _rename_new(folder: Path, target: Path) -> None:
     _flush_folder(target.parent)
 
 
+def flush(path: Path) -> None:
+    """Have a file's content on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _flush_folder(folder: Path) -> None:
     """Have a folder's entries on the disk, too, where the system can."""
     if os.name == "posix":

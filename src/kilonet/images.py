@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from kilonet import mapped
 from kilonet.errors import ConfigError, DataError, nearest
+from kilonet.mapped import Mapped, Pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 Preparation = Literal["digit", "resize"]
@@ -24,7 +30,8 @@ class ImageSet:
     """Labelled images.
 
     Attributes:
-        images: uint8, (N, C, H, W), C being 1 (grey) or 3 (RGB), 0 to 255.
+        images: uint8, (N, C, H, W), C being 1 (grey) or 3 (RGB), 0 to 255; `Mapped` where they lie in a large mapped
+            file.
         labels: int64, (N,), each an index into `classes`.
         classes: the name of each class.
         origin: where the images came from, for people.
@@ -37,7 +44,7 @@ class ImageSet:
         DataError: if the arrays are not of these types and shapes, or a label is no index into `classes`.
     """
 
-    images: NDArray[np.uint8]
+    images: Pixels
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     origin: str = "arrays"
@@ -64,6 +71,8 @@ class ImageSet:
             raise DataError(f"label {labels[row]} in row {row} is out of range: there are {len(self.classes)} classes")
         if len(self.rows) != len(images):
             object.__setattr__(self, "rows", np.arange(len(images)))
+        if not isinstance(images, Mapped):
+            object.__setattr__(self, "images", mapped.lazily(images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,11 +80,27 @@ class ImageSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of each image."""
-        return self.images.shape[1:]
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the images stay on the disk, in a mapped file."""
+        return isinstance(self.images, Mapped)
 
     def take(self, rows: slice | NDArray[np.int64]) -> ImageSet:
-        """The images at some rows: views for a slice, copies for indices."""
-        return replace(self, images=self.images[rows], labels=self.labels[rows], rows=self.rows[rows], test_from=None)
+        """The images at some rows: views for a slice, copies for indices; of mapped ones views for both."""
+        images = self.images.take(rows) if isinstance(self.images, Mapped) else self.images[rows]
+        return replace(self, images=images, labels=self.labels[rows], rows=self.rows[rows], test_from=None)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The images as a plain array, uint8, (N, C, H, W): a copy of those that stay on the disk."""
+        return self.images[:] if isinstance(self.images, Mapped) else self.images
+
+    def pieces(self) -> Iterator[NDArray[np.uint8]]:
+        """All the images in their order, uint8, (n, C, H, W), contiguous, some at a time."""
+        return mapped.pieces(self.images)
 
     def split(self, how: str = "standard", seed: int = 0) -> Splits:
         """Divide the images into parts; see `kilonet.images.split`."""
@@ -85,18 +110,36 @@ class ImageSet:
         """The number of images of each class, int64, (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
+    def extremes(self) -> tuple[int, int]:
+        """The least and the greatest value of a pixel."""
+        found = [(int(piece.min()), int(piece.max())) for piece in self.pieces()]
+        return min(low for low, _ in found), max(high for _, high in found)
+
     def sha256(self) -> str:
         """A checksum over the pixels and the labels, whatever format they came in, as 64 hex digits."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        for piece in self.pieces():
+            digest.update(piece.data)
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def fingerprints(self) -> NDArray[np.uint64]:
         """A 64-bit hash of each image's pixels, uint64, (N,): equal images have equal ones."""
-        rows = np.ascontiguousarray(self.images).reshape(len(self), -1)
-        digests = b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows)  # type: ignore[arg-type]
-        return np.frombuffer(digests, "<u8")
+        return self._fingerprints
+
+    @cached_property
+    def _fingerprints(self) -> NDArray[np.uint64]:
+        digests: list[bytes] = []
+        each = math.prod(self.shape)
+        for piece in self.pieces():
+            content = memoryview(piece.data).cast("B")
+            images = (content[start : start + each] for start in range(0, len(content), each))
+            digests.append(b"".join([hashlib.blake2b(image, digest_size=8).digest() for image in images]))
+        return np.frombuffer(b"".join(digests), "<u8")
 
 
 @dataclass(frozen=True, eq=False)

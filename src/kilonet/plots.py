@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from kilonet.history import History
     from kilonet.images import ImageSet
+    from kilonet.mapped import Pixels
     from kilonet.metrics import Report
     from kilonet.predict import Prediction
 
@@ -270,7 +271,7 @@ def examples(data: ImageSet, rows: Sequence[int] | None = None) -> Figure:
     return images(data.images[np.array(rows)], [data.classes[data.labels[row]] for row in rows])
 
 
-def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:
+def predictions(report: Report, pictures: Pixels, names: Sequence[str], title: str = "") -> Figure:
     """Nine measured images as a 3 x 3 grid, with predicted and true class.
 
     They are the first nine, or nine spread over the set where it is in class order.
@@ -284,7 +285,7 @@ def predictions(report: Report, pictures: NDArray[np.uint8], names: Sequence[str
     return images(np.asarray(pictures[shown]), captions, wrong, 3, title)
 
 
-def mistakes(report: Report, pictures: NDArray[np.uint8], names: Sequence[str], title: str = "") -> Figure:
+def mistakes(report: Report, pictures: Pixels, names: Sequence[str], title: str = "") -> Figure:
     """The most confident mistakes."""
     worst = report.worst()
     if not len(worst):

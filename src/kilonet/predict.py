@@ -133,11 +133,11 @@ class Predictor:
             array = array[None]
         if array.size == 0:
             raise DataError(f"{printable(str(path))} holds no images")
-        images = from_arrays(array, np.zeros(len(array), np.int64), origin=str(path)).images
-        if images.shape[1:] != self.model.shape:
-            shape = size_text(images.shape[1:])
+        found = from_arrays(array, np.zeros(len(array), np.int64), origin=str(path))
+        if found.shape != self.model.shape:
+            shape = size_text(found.shape)
             raise DataError(f"{path} holds {shape} images: the model takes {size_text(self.model.shape)}")
-        return images
+        return found.pixels
 
 
 def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from kilonet.progress import Progress
 from kilonet.rundir import Run
 from kilonet.state import State, begin
 from kilonet.stopping import Stop, on_request
-from kilonet.train import advance, epochs
+from kilonet.train import advance, epochs, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     Watch = Callable[[State | Epoch], None]
     Say = Callable[[str], None]
     Load = Callable[[str, str, int], Stock]
+
+
+_IN_BLOCKS = (
+    "the training images stay in their file: batches come from runs of it that are mixed (--batch-order blocks)"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ class Plan:
         """Its parts."""
         return self.stock.splits
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the data, and how it is gone through, where that should be known."""
+        in_blocks = self.splits.train.is_large and self.config.training.batch_order == "blocks"
+        return (*self.data.notes, *self.splits.notes, *((_IN_BLOCKS,) if in_blocks else ()))
+
 
 def plan(config: Config, model_file: str | None = None, load: Load = stock.load) -> Plan:
     """Load, split and build what a config asks for; nothing is written.
@@ -83,7 +94,7 @@ def plan(config: Config, model_file: str | None = None, load: Load = stock.load)
         rehearse(model, train)
     model.to(world.device(config.training.device))
     engine = engines.choose(config.training.engine, model)
-    training = config.training.over(len(train))
+    training = ordered(config.training.over(len(train)), train)
     config = replace(config, training=replace(training, engine=engine.name))
     return Plan(config, found, model, name if is_file(name) else None, engine.about)
 
@@ -108,7 +119,7 @@ def start(made: Plan, project: Path, name: str | None = None, **more: str) -> Ru
         ConfigError: if the name is taken or would leave the project.
         RunError: if the directory can't be made.
     """
-    notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
+    notes = {"notes": list(made.notes)} if made.notes else {}
     text = seals.config_text(made.config, {**made.stock.parts, **notes})
     kept = {f"state/{file}": content for file, content in more.items()}
     return create(project, name, {"config.toml": text, "state/split.npz": made.stock.split_npz, **kept})

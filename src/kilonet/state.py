@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kilonet import ranks, world
-from kilonet.batches import LoaderOrder, Order, SeededOrder
+from kilonet.batches import BlockOrder, LoaderOrder, Order, SeededOrder
 from kilonet.errors import DivergedError
 from kilonet.history import Epoch, History
 from kilonet.optimizers import Optimizer, optimizer
@@ -147,8 +147,17 @@ def begin(model: Classifier, images: int, training: Training) -> State:
     Raises:
         ModelError: if the model has nothing to train.
     """
-    order: Order = LoaderOrder(images) if training.batch_order == "loader" else SeededOrder(images, training.seed)
+    order = _order(training, images, math.prod(model.shape))
     return State(model, optimizer(model, training), order, order.state())
+
+
+def _order(training: Training, images: int, size: int) -> Order:
+    """The order of so many images, of so many bytes each."""
+    if training.batch_order == "loader":
+        return LoaderOrder(images)
+    if training.batch_order == "blocks":
+        return BlockOrder.over(images, training.seed, size, training.batch_size)
+    return SeededOrder(images, training.seed)
 
 
 def _copy(model: Classifier) -> Weights:

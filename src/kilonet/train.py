@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from kilonet import engines, ranks, world
@@ -14,15 +14,19 @@ from kilonet.errors import DivergedError
 from kilonet.history import Epoch, History
 from kilonet.models import adopt
 from kilonet.state import State, begin
+from kilonet.windows import in_pieces, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from kilonet.config import Training
-    from kilonet.images import Splits
+    from kilonet.engines import Engine
+    from kilonet.images import ImageSet, Splits
     from kilonet.models import Classifier
+    from kilonet.windows import Windows
 
 
 def fit(model: nn.Module, data: Splits, training: Training) -> History:
@@ -62,7 +66,7 @@ def epochs(
         ConfigError: if the device or the engine is not there.
     """
     model.to(world.device(training.device))
-    training = training.over(len(data.train))
+    training = ordered(training.over(len(data.train)), data.train)
     state = begin(model, len(data.train), training)
     share(state, data, training)
     yield from advance(state, data, training, watch)
@@ -87,35 +91,79 @@ def advance(
     """Go on with a training from where it stands; as `epochs` else."""
     world.set_threads(training.threads)
     device = state.model.mean.device
-    train = Resident.of(data.train, device)
-    val = None if data.val is None else Resident.of(data.val, device)
+    train = windows(data.train, device)
+    val = None if data.val is None else _Validation(data.val, device)
     engine = engines.choose(training.engine, state.model)
-    size = training.batch_size
-    steps = math.ceil(len(train) / size)
+    n, size = len(data.train), training.batch_size
+    steps = math.ceil(n / size)
     rates = learning_rates(training, steps)
     while state.epoch < training.epochs:
         state.begin_epoch()
         of_epoch = rates[state.epoch * steps :][:steps]
         start = time.perf_counter()
-        warped = warps(training, len(train), min(train.images.shape[2:]), state.epoch)
-        rows, left = state.rows[state.step * size :], of_epoch[state.step :]
-        if warped is not None:
-            warped = warped[state.step * size :]
-        for losses in engine.steps(state.model, state.optimizer, train, rows, training, left, warped):
-            for loss in losses:
-                state.count(loss, min(size, len(train) - state.images))
-            state.seconds += time.perf_counter() - start
-            watch(state)
-            start = time.perf_counter()
+        for part, rows, warped in _walk(state, train, training):
+            left = of_epoch[state.step :][: math.ceil(len(rows) / size)]
+            for losses in engine.steps(state.model, state.optimizer, part, rows, training, left, warped):
+                for loss in losses:
+                    state.count(loss, min(size, n - state.images))
+                state.seconds += time.perf_counter() - start
+                watch(state)
+                start = time.perf_counter()
         val_loss, val_accuracy = (None, None)
         if val is not None:
-            val_loss, val_accuracy = engine.measure(state.model, val, training.val_batch_size)
+            val_loss, val_accuracy = val.measure(engine, state.model, training.val_batch_size)
         if val_loss is not None and not math.isfinite(val_loss):
             raise DivergedError(state.epoch + 1, None, val_loss)
         seconds = state.seconds + time.perf_counter() - start
         record = Epoch(state.epoch + 1, state.loss, val_loss, val_accuracy, of_epoch[-1], seconds)
         state.end_epoch(record)
         yield record
+
+
+def ordered(training: Training, train: ImageSet) -> Training:
+    """The settings with an order that suits the images: large files are not read at random, image by image."""
+    if train.is_large and training.batch_order == "seeded":
+        return replace(training, batch_order="blocks")
+    return training
+
+
+def _walk(state: State, train: Windows, training: Training) -> Iterator[tuple[Resident, Tensor, Tensor | None]]:
+    """What is left of the epoch, window by window: images, rows and warps, as an engine's `steps` takes them."""
+    n, window, at = len(state.rows), state.order.window, state.step * training.batch_size
+    side = min(state.model.shape[1:])
+    spans = list(_spans(at, n, window, train.most(training.batch_size) or window))
+    drawn, warped = -1, None
+    for (start, stop), (part, rows) in zip(spans, train.of([state.rows[slice(*span)] for span in spans]), strict=True):
+        place = start // window
+        if place != drawn:
+            size, number = min(window, n - place * window), place if window < n else None
+            drawn, warped = place, warps(training, size, side, state.epoch, number)
+        yield part, rows, None if warped is None else warped[start - place * window : stop - place * window]
+
+
+def _spans(at: int, n: int, window: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where the windows of an order begin and end, from some place on, each cut into pieces of so many at most."""
+    while at < n:
+        stop = min((at // window + 1) * window, at + most, n)
+        yield at, stop
+        at = stop
+
+
+class _Validation:
+    """The validation part: in memory for all epochs, or read anew in each."""
+
+    def __init__(self, data: ImageSet, device: torch.device) -> None:
+        self._data, self._device = data, device
+        self._kept = None if data.is_large else [Resident.of(data, device)]
+
+    def measure(self, engine: Engine, model: Classifier, batch_size: int) -> tuple[float, float]:
+        """Mean cross-entropy over the images, in nats, and the share classified rightly; each is counted once."""
+        pieces = self._kept or in_pieces(self._data, self._device)
+        found = [(len(piece), *engine.measure(model, piece, batch_size)) for piece in pieces]
+        if len(found) == 1:
+            return found[0][1:]
+        right = sum(round(share * n) for n, _, share in found)
+        return sum(loss * n for n, loss, _ in found) / len(self._data), right / len(self._data)
 
 
 def learning_rates(training: Training, steps: int) -> list[float]:

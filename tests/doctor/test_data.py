@@ -59,7 +59,7 @@ def test_nothing_is_said_of_few_images_or_of_noisy_coloured_or_binary_ones(mnist
         "few": replace(few, rows=np.empty(0, np.int64)),
         "coloured": replace(mnist, images=(mnist.images * tint).astype(np.uint8)),
         "noisy": replace(mnist, images=noisy.astype(np.uint8)),
-        "binary": replace(mnist, images=np.where(mnist.images > 127, 255, 0).astype(np.uint8)),
+        "binary": replace(mnist, images=np.where(mnist.pixels > 127, 255, 0).astype(np.uint8)),
     }
     assert {name: examine(data, data.split()) for name, data in sets.items()} == {name: [] for name in sets}
 
@@ -124,7 +124,7 @@ def test_a_dot_is_blank_whatever_its_brightness(mnist: kn.ImageSet) -> None:
     rows = some(mnist, 3)
     found = examine(change(mnist, rows, dot))
     assert list(named(found, "blank").rows) == rows.tolist()
-    thin = np.argsort(mnist.images.reshape(len(mnist), -1).mean(1))[:20]
+    thin = np.argsort(mnist.pixels.reshape(len(mnist), -1).mean(1))[:20]
     assert not set(thin.tolist()) & set(named(found, "blank").rows) - set(rows.tolist())
 
 
@@ -170,7 +170,7 @@ def test_orientation_is_called_by_its_name(mnist: kn.ImageSet) -> None:
 
 def pair(data: kn.ImageSet, *digits: int) -> kn.ImageSet:
     rows = np.flatnonzero(np.isin(data.labels, digits))
-    return kn.from_arrays(data.images[rows, 0], data.labels[rows])
+    return kn.from_arrays(data.pixels[rows, 0], data.labels[rows])
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_parts_are_held_against_each_other(clean: kn.ImageSet, name: str, how: C
     assert names(found) - {"duplicates"} == {name}
     halves = clean.split("50/50")
     assert halves.val is not None
-    other = replace(halves.val, images=np.ascontiguousarray(how(halves.val.images)).astype(np.uint8))
+    other = replace(halves.val, images=np.ascontiguousarray(how(halves.val.pixels)).astype(np.uint8))
     assert name in names(examine_briefly(replace(halves, val=other)))
 
 
@@ -394,7 +394,7 @@ def test_the_short_examination_takes_hashes_alone_of_the_test_part(mnist: kn.Ima
 
 
 def write(form: str, folder: Path, data: kn.ImageSet) -> Path:
-    images, labels, cut = data.images[:, 0], data.labels.astype(np.uint8), data.test_from or 0
+    images, labels, cut = data.pixels[:, 0], data.labels.astype(np.uint8), data.test_from or 0
     if form == "npz":
         parts = {"x_train": images[:cut], "y_train": labels[:cut], "x_test": images[cut:], "y_test": labels[cut:]}
         np.savez(folder / "data.npz", **parts)  # type: ignore[arg-type]
@@ -434,7 +434,7 @@ def test_faults_are_found_whatever_the_format(form: str, tmp_path: Path, mnist_5
 
 
 def test_fractions_beside_bytes_are_found(tmp_path: Path, mnist: kn.ImageSet) -> None:
-    images, cut = mnist.images[:, 0], mnist.test_from or 0
+    images, cut = mnist.pixels[:, 0], mnist.test_from or 0
     labels = {"y_train": mnist.labels[:cut], "y_test": mnist.labels[cut:]}
     np.savez(tmp_path / "data.npz", x_train=images[:cut] / 255, x_test=images[cut:], **labels)  # type: ignore[arg-type]
     assert "scales-differ" in names(examine(kn.load(str(tmp_path / "data.npz"))))

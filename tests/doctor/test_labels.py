@@ -59,7 +59,7 @@ def test_tiny_sets_are_looked_through_without_a_warning(classes: int) -> None:
     digits = kn.load("digits")
     rows = np.concatenate([np.flatnonzero(digits.labels == k)[:4] for k in range(classes)])
     told: list[float] = []
-    data = kn.from_arrays(digits.images[rows, 0], digits.labels[rows])
+    data = kn.from_arrays(digits.pixels[rows, 0], digits.labels[rows])
     found = label_errors(data, watch=told.append)
     assert found is None or set(found.rows) <= set(range(len(rows)))
     assert told[-1] == 1

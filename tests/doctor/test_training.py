@@ -421,7 +421,7 @@ def test_sixty_images_learned_by_heart(mnist_5k: kn.ImageSet) -> None:
 def test_a_test_part_of_another_kind(mnist_5k: kn.ImageSet) -> None:
     data = mnist_5k.split()
     assert data.test is not None
-    other = replace(data, test=replace(data.test, images=255 - data.test.images))
+    other = replace(data, test=replace(data.test, images=255 - data.test.pixels))
     found = fitted("linear", other, epochs=5)
     assert names(found) == {"test-contradicts"}
 

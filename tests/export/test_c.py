@@ -81,7 +81,7 @@ def written(kilo_4k: Net, mnist_5k: kn.ImageSet, tmp_path_factory: pytest.TempPa
     for path in found.values():
         path.parent.mkdir()
     c.write(kilo_4k, found["float"], mnist_5k.images[7])
-    c.write(quantise(kilo_4k, mnist_5k.images), found["int8"], mnist_5k.images[7])
+    c.write(quantise(kilo_4k, mnist_5k.pixels), found["int8"], mnist_5k.pixels[7])
     return found
 
 
@@ -181,7 +181,7 @@ def test_32_bit_arm(written: dict[str, Path], kilo_4k: Net, mnist_5k: kn.ImageSe
     }
     here = c.logits(written["float"], images)
     np.testing.assert_allclose(found["float"], here, atol=1e-4)
-    np.testing.assert_array_equal(found["int8"], logits_in_integers(quantise(kilo_4k, mnist_5k.images), images))
+    np.testing.assert_array_equal(found["int8"], logits_in_integers(quantise(kilo_4k, mnist_5k.pixels), images))
 
 
 def sizes_on_cortex_m4(path: Path, calls: str, folder: Path, *flags: str) -> tuple[int, int]:
@@ -241,7 +241,7 @@ NAMES = ('a"b\n', "*/ int x; /*", "??/", "\\", "%s", "é漢", "a\0b", "x" * 5000
 def test_several_nets_can_be_linked_together(kilo_4k: Net, mnist_5k: kn.ImageSet, tmp_path: Path) -> None:
     needs("gcc")
     c.write(kilo_4k, tmp_path / "first.c", mnist_5k.images[7])
-    c.write(quantise(kilo_4k, mnist_5k.images), tmp_path / "second.c", mnist_5k.images[7])
+    c.write(quantise(kilo_4k, mnist_5k.pixels), tmp_path / "second.c", mnist_5k.pixels[7])
     (tmp_path / "main.c").write_text(
         '#include "first.h"\n#include "second.h"\nint main(void) { return first_self_test() + second_self_test(); }\n'
     )
@@ -383,14 +383,14 @@ def test_full_mnist(full_mnist: kn.ImageSet, name: str, tmp_path: Path) -> None:
     model = kn.build(name, data.train, seed=0)
     kn.fit(model, data, kn.recipe(name, epochs=2, seed=0))
     model.eval()
-    net, images = plain_net(model, "c"), data.test.images
+    net, images = plain_net(model, "c"), data.test.pixels
     expected = np.concatenate([logits_of(model, part) for part in np.array_split(images, 10)])
     c.write(net, tmp_path / "float.c", images[0])
     found = c.logits(tmp_path / "float.c", images)
     print(f"{name}: greatest difference of a logit {np.abs(found - expected).max():.1e}")
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
     assert np.abs(found - expected).max() <= 1e-4
-    quantised = quantise(net, data.train.images)
+    quantised = quantise(net, data.train.pixels)
     c.write(quantised, tmp_path / "int8.c", images[0])
     found = c.logits(tmp_path / "int8.c", images)
     np.testing.assert_array_equal(found, logits_in_integers(quantised, images))

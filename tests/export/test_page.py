@@ -164,7 +164,7 @@ def test_only_the_first_finger_and_the_main_button_draw(browser: Browser, page: 
 @pytest.mark.parametrize("how", ["paste", "drop", "choose"])
 def test_a_picture_is_read(how: str, tab: Page, mnist_5k: kn.ImageSet) -> None:
     draw(tab, "1")
-    content = png(enlarged(mnist_5k.images[np.flatnonzero(mnist_5k.labels == 5)[3], 0]))
+    content = png(enlarged(mnist_5k.pixels[np.flatnonzero(mnist_5k.labels == 5)[3], 0]))
     if how == "choose":
         tab.locator("#file").set_input_files({"name": "five.png", "mimeType": "image/png", "buffer": content})
     else:
@@ -177,7 +177,7 @@ def test_a_picture_is_read(how: str, tab: Page, mnist_5k: kn.ImageSet) -> None:
 
 
 def test_a_stroke_puts_a_picture_away(tab: Page, mnist_5k: kn.ImageSet) -> None:
-    give(tab, "drop", png(enlarged(mnist_5k.images[np.flatnonzero(mnist_5k.labels == 5)[3], 0])))
+    give(tab, "drop", png(enlarged(mnist_5k.pixels[np.flatnonzero(mnist_5k.labels == 5)[3], 0])))
     answered(tab, "5")
     draw(tab, "7")
     answered(tab, "7")

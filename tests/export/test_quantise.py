@@ -153,7 +153,7 @@ def test_loses_little_on_validation_images(full_mnist: kn.ImageSet, name: str) -
     model = kn.build(name, data.train, seed=0)
     kn.fit(model, data, kn.recipe(name, epochs=2, seed=0))
     net = plain_net(model, "c")
-    found = scores(best(net, data.train.images, data.val), data.val.images).argmax(axis=1)
+    found = scores(best(net, data.train.pixels, data.val), data.val.pixels).argmax(axis=1)
     wanted = np.concatenate([logits_of(model, part) for part in np.array_split(data.val.images, 10)]).argmax(axis=1)
     loss = 100 * float((wanted == data.val.labels).mean() - (found == data.val.labels).mean())
     print(f"{name}: int8 loses {loss:.2f} points on {len(found):,} validation images")

@@ -48,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         data = kn.load("digits")
-        np.savez(home / "some.npz", images=data.images[:, 0], labels=data.labels)
+        np.savez(home / "some.npz", images=data.pixels[:, 0], labels=data.labels)
         assert run("train", "some.npz", "--model", "kilo-4k", "--epochs", "12", "--name", "net") == 0
         yield home
 

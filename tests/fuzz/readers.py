@@ -91,7 +91,7 @@ def _is_image_set(answer: Any) -> bool:
         isinstance(name, str) and name and name.isprintable() for name in (*names, *answer.notes, answer.origin)
     )
     part = answer.test_from is None or (type(answer.test_from) is int and 0 < answer.test_from <= len(answer))
-    sums = int(answer.images.astype(np.int64).sum()) >= 0 and int(answer.counts().sum()) == len(answer)
+    sums = int(answer.pixels.astype(np.int64).sum()) >= 0 and int(answer.counts().sum()) == len(answer)
     return sound and part and sums and len(set(names)) == len(names) and answer.preparation in ("digit", "resize")
 
 
@@ -462,6 +462,26 @@ def _damaged_entry(draw: Draw) -> Files:
     return files
 
 
+@functools.cache
+def _written_valid() -> list[Files]:
+    """A folder as `kilonet data --to` writes it."""
+    meta = {"kilonet_images": 1, "classes": ["a", "b", "c"], "origin": "some.npz"}
+    meta |= {"test_from": 6, "preparation": "resize", "notes": ["a note"]}
+    whole = {name.removeprefix("entry/"): content for name, content in _entry().items()}
+    return [{**whole, "meta.json": json.dumps(meta).encode()}]
+
+
+@st.composite
+def _damaged_written(draw: Draw) -> Files:
+    files = dict(_written_valid()[0])
+    name = pick(draw, sorted(files))
+    content = files[name]
+    assert isinstance(content, bytes)
+    damage = mutated_json(content) if name.endswith(".json") else formats.mutated_npy(content)
+    strange = st.sampled_from([Link("/dev/zero"), Link("loop"), Link(".."), Link("labels.npy"), Pipe()])
+    return {**files, name: draw(st.one_of(damage, damage, damage, strange))}
+
+
 def _read_cached(folder: Path) -> object:
     """Lay a damaged entry where the cache will look for it, and load what it stands for."""
     source = (folder / "some.npz").resolve()
@@ -509,6 +529,7 @@ READERS: dict[str, Reader] = {
     "marks": _run_reader(["state/finished.json", "state/failed.json", "summary.json"], formats.mutated_marks, _read_marks, _are_marks),
     "split": _run_reader(["state/split.npz"], formats.mutated_zip, _read_split, _is_split),
     "cache": Reader(_damaged_entry(), _cache_valid, _read_cached, _is_the_cached, 0.7),
+    "written": Reader(_damaged_written(), _written_valid, kn.load, _is_image_set, 0.7),
     "openml": Reader(_damaged_answers(), lambda: [dict(seeds.openml())], _read_openml, _is_image_set, 0.4),
 }  # fmt: skip
 """By name; every one of them is part of every series."""

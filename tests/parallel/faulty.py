@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kilonet import cli, files, images, ranks, run, together
+from kilonet import cli, files, images, ranks, stock, together
 
 RANK = int(os.environ["RANK"])
 
@@ -32,10 +32,10 @@ def another_image() -> None:
     before = images.split
 
     def split(data: images.ImageSet, how: str = "standard", seed: int = 0) -> images.Splits:
-        data.images[:, 0, 3, 3] = np.minimum(data.images[:, 0, 3, 3], 200)
+        data.pixels[:, 0, 3, 3] = np.minimum(data.pixels[:, 0, 3, 3], 200)
         return before(data, how, seed)
 
-    put(run, "split", split)
+    put(stock, "split", split)
 
 
 def another_batch_size() -> None:

@@ -187,7 +187,7 @@ def test_other_packings_are_not_opened(tmp_path: Path, squares: NDArray[np.uint8
 def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path, squares: NDArray[np.uint8]) -> None:
     lines = [",".join([*(f"p{i}" for i in range(9)), "label"]), *rows(squares, DIGITS, "last")]
     (tmp_path / "some.csv").write_text("\n".join(lines), encoding="utf-8-sig")
-    assert np.array_equal(kn.load(tmp_path / "some.csv").images[:, 0], squares)
+    assert np.array_equal(kn.load(tmp_path / "some.csv").pixels[:, 0], squares)
     (tmp_path / "some.csv").write_text(
         "\n".join([lines[0].replace("p0", "label", 1)[:-6] + ",p0", *rows(squares, DIGITS)]), encoding="utf-8-sig"
     )

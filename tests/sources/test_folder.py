@@ -38,7 +38,7 @@ def test_formats(tmp_path: Path, ending: str, colour: int | tuple[int, int, int]
         draw(tmp_path / name / f"1.{ending}", colour)
     data = kn.load(tmp_path)
     expected = [colour] if isinstance(colour, int) else list(colour)
-    assert np.abs(data.images[0, :, 0, 0].astype(int) - expected).max() <= (3 if ending == "jpeg" else 0)
+    assert np.abs(data.pixels[0, :, 0, 0].astype(int) - expected).max() <= (3 if ending == "jpeg" else 0)
     assert data.shape == (len(expected), 4, 5)
 
 
@@ -46,7 +46,7 @@ def test_grey_among_coloured_becomes_coloured(tmp_path: Path) -> None:
     draw(tmp_path / "a" / "grey.png", 77)
     draw(tmp_path / "b" / "red.png", (255, 0, 0))
     data = kn.load(tmp_path)
-    assert data.images[:, :, 0, 0].tolist() == [[77, 77, 77], [255, 0, 0]]
+    assert data.pixels[:, :, 0, 0].tolist() == [[77, 77, 77], [255, 0, 0]]
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "cut-short"])

@@ -56,7 +56,7 @@ def test_a_pair_is_named_by_either_file(
 
 
 def test_a_raw_pair_is_memory_mapped(tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    images = kn.load(write_pair(tmp_path, pixels, labels)).images
+    images = kn.load(write_pair(tmp_path, pixels, labels)).pixels
     assert not images.flags.owndata
     assert not images.flags.writeable
 

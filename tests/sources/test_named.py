@@ -127,7 +127,7 @@ def test_emnist_is_set_upright_and_named(home: Path, pixels: NDArray[np.uint8]) 
     write_set(home / "emnist-balanced", pixels[:, :2], labels, "emnist-letters-")
     data = kn.load("emnist-balanced")
     assert data.shape == (1, 5, 4)
-    assert np.array_equal(data.images[:, 0], pixels.swapaxes(1, 2))
+    assert np.array_equal(data.pixels[:, 0], pixels.swapaxes(1, 2))
     assert len(data.classes) == len(set(data.classes)) == 47
     assert [data.classes[label] for label in data.labels[:4]] == ["0", "A", "a", "t"]
     assert data.test_from == 9
@@ -181,7 +181,7 @@ def test_bundled_sets_need_nothing(home: Path, name: str, shape: tuple[int, ...]
     data = kn.load(name)
     assert data.images.shape == shape
     assert data.classes == tuple("0123456789")
-    assert data.images.max() == 255
+    assert data.pixels.max() == 255
 
 
 @pytest.mark.full

@@ -122,7 +122,7 @@ def test_black_and_white_becomes_0_and_255(
     tmp_path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], dtype: type[Any]
 ) -> None:
     data = load_npz(tmp_path, images=(pixels > 127).astype(dtype), labels=labels)
-    assert np.array_equal(data.images[:, 0], np.where(pixels > 127, 255, 0))
+    assert np.array_equal(data.pixels[:, 0], np.where(pixels > 127, 255, 0))
     assert len(data.notes) == 1
 
 
@@ -236,7 +236,7 @@ def test_a_pair_of_npy_is_named_by_either_file(
     data = kn.load(tmp_path / name)
     assert np.array_equal(data.images, pixels[:, None])
     assert np.array_equal(data.labels, labels)
-    assert not data.images.flags.owndata
+    assert not data.pixels.flags.owndata
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_loads_by_name_and_by_number(source: str, small: Table, homes: list[Path
         data = kn.load(source)
     assert data.shape == (1, 28, 28)
     assert data.classes == tuple("0123456789")
-    assert np.array_equal(data.images.reshape(200, -1), small.pixels)
+    assert np.array_equal(data.pixels.reshape(200, -1), small.pixels)
     assert [str(label) for label in data.labels] == small.labels
 
 
@@ -210,7 +210,7 @@ def test_a_name_is_needed() -> None:
 
 @pytest.fixture(scope="module")
 def whole(full_mnist: kn.ImageSet) -> Table:
-    return _table(full_mnist.images, full_mnist.labels)
+    return _table(full_mnist.pixels, full_mnist.labels)
 
 
 @pytest.mark.full

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from kilonet.cli.app import answer, app
+from kilonet.errors import ConfigError
 from kilonet.flags import Json, Show, parse_rows
 
 
 @app.command
-def data(source: str | None = None, /, *, show: Show = None, index: str | None = None, json: Json = False) -> None:
+def data(
+    source: str | None = None, /, *, show: Show = None, index: str | None = None, to: Path | None = None,
+    json: Json = False,
+) -> None:  # fmt: skip
     """List the known data sources, or show one: its shape, classes, counts, origin and checksum.
 
     Parameters
@@ -19,15 +24,19 @@ def data(source: str | None = None, /, *, show: Show = None, index: str | None =
         A known name, openml:NAME_OR_ID, or a path.
     index
         The rows to draw, such as 0 or 10-19; 25 examples over all classes if not given.
+    to
+        Write the source into this new folder, as files that can be larger than memory.
     """
     from kilonet import display, files, plots, sources
 
+    if source is None and to is not None:
+        raise ConfigError("--to without a source", "kilonet data SOURCE --to FOLDER")
     if source is None:
         known = sources.known()
         answer(known, json, lambda: display.table(["source", "what it is"], known.items()))
         return
     target = files.check_picture_target(show) if show else None
-    found = sources.load(source)
+    found = sources.load(source) if to is None else sources.convert(source, to)
     rows = parse_rows(index, len(found)) if index is not None else None
     if target:
         plots.save(plots.examples(found, rows), target)
@@ -36,9 +45,13 @@ def data(source: str | None = None, /, *, show: Show = None, index: str | None =
         "test_from": found.test_from, "classes": dict(zip(found.classes, found.counts().tolist(), strict=True)),
         "sha256": found.sha256(), "notes": list(found.notes),
     }  # fmt: skip
+    if to is not None:
+        shown |= {"to": str(to), "bytes": sum(file.stat().st_size for file in to.iterdir())}
     if rows is not None:
         shown["labels"] = {row: found.classes[found.labels[row]] for row in rows}
     answer(shown, json, lambda: display.data(found))
+    if to is not None and not json:
+        display.line(f"\nwritten to {to}: {shown['bytes']:,} bytes; kilonet train {to}")
     if rows is not None and not json:
         display.line("\n" + "\n".join(f"row {row} is {label}" for row, label in shown["labels"].items()))
 

@@ -85,7 +85,7 @@ def _train(chosen: Config, project: Path, name: str | None, dry_run: bool, json:
     if ranks.number() and not dry_run:
         together.help_out(made)
         return
-    notes = [*made.data.notes, *made.splits.notes]
+    notes = list(made.notes)
     for note in notes:
         display.say(f"note: {note}")
     display.findings_in_short(findings := examine_briefly(made.splits))
@@ -151,7 +151,7 @@ def _finish(found: Run, made: Plan, json: bool, findings: list[Finding]) -> None
     with display.TrainingDisplay() as shown:
         own = run.finish(found, made, shown.watch(made), display.say)
     display.findings_in_short(own)
-    _tell(found, [*made.data.notes, *made.splits.notes], [*findings, *own], json)
+    _tell(found, list(made.notes), [*findings, *own], json)
 
 
 def _finish_committee(

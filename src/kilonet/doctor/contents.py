@@ -31,7 +31,7 @@ def constant(part: Part) -> NDArray[np.bool_]:
     found = np.asarray(part.low == part.high)
     if part.data.shape[0] == 1:
         return found
-    channels = part.data.images.reshape(len(part), part.data.shape[0], -1)
+    channels = part.data.pixels.reshape(len(part), part.data.shape[0], -1)
     return np.asarray((channels.min(2) == channels.max(2)).all(1))
 
 
@@ -49,7 +49,7 @@ def blank(part: Part) -> NDArray[np.bool_]:
     if not len(suspects):
         return found
     others = part.take(np.flatnonzero(full)).sample(1000)
-    typical = np.quantile(_variation(others.data.images), _TYPICAL)
+    typical = np.quantile(_variation(others.data.pixels), _TYPICAL)
     nothing = _variation(part.data.images[suspects]) < BLANK * typical
     covered = ink / np.maximum(part.span, 1)
     nothing |= covered[suspects] < SPECK * np.median(covered[full])

@@ -23,11 +23,11 @@ def duplicates(part: Part, prints: NDArray[np.uint64], labels: NDArray[np.int64]
         prints: uint64, (N,), their hashes.
         labels: int64, (N,), or None.
     """
+    if not len(_twice(prints)):
+        return []
     _, first, group = np.unique(prints, return_index=True, return_inverse=True)
     extra = np.ones(len(prints), bool)
     extra[first] = False
-    if not extra.any():
-        return []
     copied = np.bincount(group)[group] > 1
     evidence = {"part": part.name, "extra": int(extra.sum()), "images": int(copied.sum())}
     found = [
@@ -74,6 +74,8 @@ def _label_range(
 
 def conflicting_between(earlier: Part, later: Part) -> list[Finding]:
     """Finding `conflicting-labels`: images of one part that another one holds under another label."""
+    if not len(_common(earlier.prints, later.prints)):
+        return []
     prints = np.concatenate([earlier.prints, later.prints])
     groups, group = np.unique(prints, return_inverse=True)
     before, behind = group[: len(earlier)], group[len(earlier) :]
@@ -111,10 +113,10 @@ def shared(
     earlier: Part, earlier_prints: NDArray[np.uint64], later: Part, later_prints: NDArray[np.uint64]
 ) -> list[Finding]:
     """Finding `shared`: images of the later part, which measures or chooses, that the earlier one holds, too."""
-    also = np.isin(later_prints, earlier_prints)
-    if not also.any():
+    common = _common(earlier_prints, later_prints)
+    if not len(common):
         return []
-    there = np.isin(earlier_prints, later_prints)
+    also, there = np.isin(later_prints, common), np.isin(earlier_prints, common)
     n, rows = int(also.sum()), later.rows(also)
     return [
         Finding(
@@ -128,3 +130,19 @@ def shared(
             {"parts": [earlier.name, later.name], "shared": n, "there": int(there.sum())},
         )
     ]
+
+
+def _twice(prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes that occur more than once, rising. Millions are sorted in no time, which NumPy's sets of them are not."""
+    found = np.sort(prints)
+    return np.unique(found[1:][found[1:] == found[:-1]])
+
+
+def _common(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes that occur on both sides, rising."""
+    return _twice(np.concatenate([_once(some), _once(others)]))
+
+
+def _once(prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    found = np.sort(prints)
+    return np.asarray(found[np.diff(found, prepend=~found[:1]) != 0])

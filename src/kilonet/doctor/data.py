@@ -25,7 +25,7 @@ _NAMES = {"train": "the training part", "val": "the validation part", "test": "t
 
 
 def examine(data: ImageSet, splits: Splits | None = None) -> list[Finding]:
-    """Examine a source: its pixels and labels, all of them, its own test part included.
+    """Examine a source: its pixels and labels, all of them, its own test part included; of large files a sample.
 
     Args:
         data: the source.
@@ -35,11 +35,11 @@ def examine(data: ImageSet, splits: Splits | None = None) -> list[Finding]:
         What was found, the gravest first within each kind; nothing for clean data.
     """
     parts = _own_parts(data)
-    inside, full = _each_by_itself(parts)
+    inside, full, counted = _each_by_itself(parts)
     found = classes.absent(data) + inside
-    for first, second in combinations(full, 2):
+    for first, second in combinations(counted, 2):
         found += copies.conflicting_between(first, second)
-    pixels = _across(full, known=True)
+    pixels = _shared(counted) + _pixels(full, known=True)
     found += pixels
     inverted = [row for one in pixels if one.name == "mixed-polarity" for row in one.rows]
     for part in full:
@@ -62,28 +62,33 @@ def examine_briefly(splits: Splits) -> list[Finding]:
     are judged by a sample of each other part; empty and repeated images are looked for among all.
     """
     parts = [Part(_NAMES[name], data) for name, data in splits.parts().items() if name != "test"]
-    found, full = _each_by_itself(parts)
-    for first, second in combinations(full, 2):
+    found, full, counted = _each_by_itself(parts)
+    for first, second in combinations(counted, 2):
         found += copies.shared(first, first.prints, second, second.prints) + copies.conflicting_between(first, second)
     if splits.test is not None:
-        found += _test_by_hashes(splits.test, full)
+        found += _test_by_hashes(splits.test, counted)
     found += _pixels([part.sample(_SAMPLE) for part in full], known=True)
     found += classes.missing(parts, np.arange(len(splits.train.classes)))
     return found + [finding for part in parts for finding in classes.imbalance(part)]
 
 
-def _each_by_itself(parts: Sequence[Part]) -> tuple[list[Finding], list[Part]]:
-    """What concerns images that hold nothing or come twice in their part; and the parts without empty images."""
+def _each_by_itself(parts: Sequence[Part]) -> tuple[list[Finding], list[Part], list[Part]]:
+    """What concerns images that hold nothing or come twice in their part; and the parts without empty images.
+
+    The parts come twice: to be looked at, those on the disk being samples, and with all their images for hashes.
+    """
     found: list[Finding] = []
-    full = []
+    full, counted = [], []
     for part in parts:
-        empty = {"constant": contents.constant(part), "blank": contents.blank(part)}
-        found += contents.examine(part, empty)
-        if (rest := _without(part, empty["constant"] | empty["blank"])) is not None:
+        seen = part.at_hand()
+        empty = {"constant": contents.constant(seen), "blank": contents.blank(seen)}
+        found += contents.examine(seen, empty)
+        if (rest := _without(seen, empty["constant"] | empty["blank"])) is not None:
             full.append(rest)
-    for part in full:
+            counted.append(rest if seen is part else part)
+    for part in counted:
         found += copies.duplicates(part, part.prints, part.data.labels)
-    return found, full
+    return found, full, counted
 
 
 def _own_parts(data: ImageSet) -> list[Part]:
@@ -103,10 +108,15 @@ def _without(part: Part, empty: NDArray[np.bool_]) -> Part | None:
 
 def _across(parts: Sequence[Part], *, known: bool) -> list[Finding]:
     """What concerns the pixels of each part, and of two."""
+    return _shared(parts) + _pixels(parts, known=known)
+
+
+def _shared(parts: Sequence[Part]) -> list[Finding]:
+    """Images that two parts hold."""
     found: list[Finding] = []
     for first, second in combinations(parts, 2):
         found += copies.shared(first, first.prints, second, second.prints)
-    return found + _pixels(parts, known=known)
+    return found
 
 
 def _pixels(parts: Sequence[Part], *, known: bool) -> list[Finding]:
@@ -129,7 +139,7 @@ def _of_split(data: ImageSet, splits: Splits) -> list[Finding]:
     """What concerns two parts of a division, where it is not the source's own."""
     own = [] if data.test_from is None else [np.arange(data.test_from, len(data))]
     parts = [
-        Part(_NAMES[name], part)
+        Part(_NAMES[name], part).at_hand()
         for name, part in splits.parts().items()
         if not any(np.array_equal(part.rows, rows) for rows in own)
     ]

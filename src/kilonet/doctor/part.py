@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from kilonet.mapped import SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,12 +39,12 @@ class Part:
     @cached_property
     def flat(self) -> NDArray[np.uint8]:
         """The pixels, uint8, (N, C*H*W)."""
-        return np.ascontiguousarray(self.data.images).reshape(len(self), -1)
+        return np.ascontiguousarray(self.data.pixels).reshape(len(self), -1)
 
     @cached_property
     def grey(self) -> NDArray[np.uint8] | NDArray[np.float32]:
         """The images as grey ones, (N, H, W), 0 to 255: uint8, or of colours the mean over the channels, float32."""
-        images = self.data.images
+        images = self.data.pixels
         return images[:, 0] if images.shape[1] == 1 else images.mean(1, dtype=np.float32)
 
     @cached_property
@@ -71,6 +74,12 @@ class Part:
     def take(self, which: NDArray[np.int64]) -> Part:
         """The images at some positions, int64, (M,), under the same name."""
         return Part(self.name, self.data.take(which), self.whole or len(self))
+
+    def at_hand(self) -> Part:
+        """The part if it is in memory; of one that stays on the disk a sample that can be looked at as a whole."""
+        if not self.data.is_large:
+            return self
+        return self.sample(max(1, SMALL // math.prod(self.data.shape)))
 
     def sample(self, most: int) -> Part:
         """At most so many images, spread evenly over the part."""

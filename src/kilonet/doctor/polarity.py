@@ -89,7 +89,7 @@ def _compares_with_known_sets(part: Part) -> bool:
 
     Of other coloured images a bright ground says little: goods are photographed so.
     """
-    images = part.sample(500).data.images
+    images = part.sample(500).data.pixels
     return bool((images == images[:, :1]).all()) or sum(map(bool, glyphs.characters(part.data.classes))) >= 3
 
 

@@ -75,7 +75,7 @@ def _whole(part: Part) -> list[Finding]:
 
 def _grey_ground(part: Part) -> int | None:
     """The value that most outermost pixels of most grey images have, where it lies in the middle half of the range."""
-    images = part.sample(1000).data.images
+    images = part.sample(1000).data.pixels
     if images.shape[1] != 1:
         return None
     grey = images[:, 0]

@@ -53,11 +53,11 @@ def best(net: Net, images: NDArray[np.uint8], judges: ImageSet) -> QuantisedNet:
         judges: labelled images, of the validation part. The first calibration is taken with which as many of them are
             read right as by the net itself; if there is none, the one with which most are.
     """
-    wanted = _right(forward.logits(net, judges.images), judges)
+    wanted = _right(forward.logits(net, judges.pixels), judges)
     tried: list[tuple[int, QuantisedNet]] = []
     for most in CALIBRATIONS:
         one = quantise(net, images, most)
-        tried.append((_right(integers.scores(one, judges.images), judges), one))
+        tried.append((_right(integers.scores(one, judges.pixels), judges), one))
         if tried[-1][0] >= wanted:
             return one
     return max(tried, key=itemgetter(0))[1]

@@ -178,7 +178,7 @@ def _write(model: Classifier, to: Kind, path: Path, images: Images, *, int8: boo
         c.check(plain)
         net: Net | QuantisedNet = plain
         if int8 and images.train is not None and images.val is not None:
-            net = best(plain, images.train.images, images.val[0])
+            net = best(plain, images.train.pixels, images.val[0])
         c.write(net, path, _example(model, images))
         facts = {**c.facts(net), "flash_on_cortex_m4": compiled.on_cortex_m4(path)}
     return {**facts, "bytes": {one.name: one.stat().st_size for one in sorted(path.parent.iterdir())}}
@@ -229,7 +229,7 @@ def _proved(model: Classifier, to: Kind, path: Path, images: Images, *, int8: bo
 
 def _agreement(model: Classifier, to: Kind, path: Path, data: ImageSet, what: str) -> Agreement:
     trained = finite_logits(model, Resident.of(data, model.mean.device), 500, "torch")
-    return compared(trained, FORMATS[to].logits(path, data.images), data, what)
+    return compared(trained, FORMATS[to].logits(path, data.pixels), data, what)
 
 
 def _disagrees(path: Path, found: Agreement) -> RunError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kilonet.errors import DataError, nearest
 from kilonet.files import printable
-from kilonet.sources import bundled, cache, csv, folder, idx, named, npy, openml
+from kilonet.sources import bundled, cache, csv, folder, idx, named, npy, openml, store
 
 if TYPE_CHECKING:
     from kilonet.images import ImageSet
@@ -45,6 +45,16 @@ def known() -> dict[str, str]:
     return {**bundled.SOURCES, **{name: source.about for name, source in named.SOURCES.items()}}
 
 
+def convert(source: str | Path, target: Path) -> ImageSet:
+    """Write a source, whatever its format, into a new folder, from which it is mapped; as `load` and `store.convert`.
+
+    Returns:
+        What was written.
+    """
+    store.check_free(target)
+    return store.convert(load(source), target)
+
+
 def _from_path(path: Path) -> ImageSet:
     path = path.expanduser()
     if not path.exists():
@@ -73,7 +83,9 @@ def _from_path(path: Path) -> ImageSet:
 
 
 def _from_folder(path: Path) -> ImageSet:
-    """A folder by what lies in it: IDX files, then `.npy` files, then class folders."""
+    """A folder by what lies in it: what `kilonet data --to` wrote, IDX files, `.npy` files, class folders."""
+    if (data := store.load(path)) is not None:
+        return data
     if (found := idx.find(path)) is not None:
         return idx.load_folder(path, found)
     if (pairs := npy.find(path)) is not None:
@@ -81,4 +93,4 @@ def _from_folder(path: Path) -> ImageSet:
     return folder.load(path)
 
 
-__all__ = ["cache", "known", "load"]
+__all__ = ["cache", "convert", "known", "load"]

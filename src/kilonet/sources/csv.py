@@ -6,21 +6,28 @@ import csv
 import io
 import warnings
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kilonet import mapped
 from kilonet.arrays import from_arrays, square_shape
 from kilonet.errors import DataError
 from kilonet.files import printable
 from kilonet.images import ImageSet
-from kilonet.sources import cache, packed
+from kilonet.sources import cache, packed, streams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _MOST_COLUMNS = 256 * 256 + 1
 """A label and pixels; a table takes its reader longer by the column than by the byte."""
+_VALUES = 2**22
+"""Cells of a table that are read together, where it is read in pieces."""
+_PACKED = 8
+"""Bytes of text that a gzipped byte is taken for, to tell whether a table is large."""
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
 
@@ -36,17 +43,86 @@ def load(path: Path) -> ImageSet:
     return cache.get("csv", cache.stamps([path]), lambda: _decode(path))
 
 
-def _decode(path: Path) -> ImageSet:
+def _decode(path: Path) -> ImageSet | streams.Stream:
     header = _header(path)
+    if path.stat().st_size * (_PACKED if path.suffix.lower() == ".gz" else 1) >= mapped.LARGE:
+        return _in_pieces(path, header)
     frame = _read(path, header)
     at = _label_column(header, frame)
     pixels = frame.drop(columns=frame.columns[at])
     square_shape(pixels.shape[1], str(path))
     labels = frame.iloc[:, at]
-    if labels.isna().any():
-        raise DataError(f"{path}: the label in line {_line(labels.isna(), header)} is missing")
+    _check_labels(labels, path, header)
     values = labels.to_numpy() if labels.dtype.kind in "iuf" else np.array(labels.astype(str), object)
     return from_arrays(_numbers(pixels, path, header), values, origin=str(path))
+
+
+def _in_pieces(path: Path, header: list[str] | None) -> ImageSet | streams.Stream:
+    """A table that would fill the memory, read some lines at a time, and three times; the first ones tell the label."""
+    import pandas as pd
+
+    if path.suffix.lower() == ".gz":
+        packed.check_content(path, packed.TEXT_RATIO)
+    first = next(_frames(path, header), None)
+    if first is None or first.empty:
+        raise DataError(f"{path} holds no images")
+    at, columns = _label_column(header, first), first.shape[1] - 1
+    square_shape(columns, str(path))
+    label = first.columns[at]
+
+    def pixels() -> Iterator[Any]:
+        for frame in _frames(path, header, label):
+            yield _numbers(frame.drop(columns=label), path, header)
+
+    words, dtypes = [], set()
+    for frame in _frames(path, header, label):
+        _check_labels(frame[label], path, header)
+        words.append(np.array(frame[label], object))
+        dtypes.add(_numbers(frame.drop(columns=label), path, header).dtype)
+    labels = np.concatenate(words)
+    numbers = pd.to_numeric(pd.Series(labels), errors="coerce")
+    rows = streams.Rows((len(labels), columns), np.result_type(*dtypes), pixels)
+    return streams.decode([rows], labels if numbers.isna().any() else numbers.to_numpy(), str(path))
+
+
+def _frames(path: Path, header: list[str] | None, label: Any = None) -> Iterator[Any]:
+    """The table, some lines at a time; the column of this name as it is written."""
+    import pandas as pd
+
+    with _reading(path), _open(path) as file:
+        columns = len(next(csv.reader(file)))
+    with _open(path) as file:
+        with _reading(path):
+            frames = pd.read_csv(
+                file, header=None if header is None else 0, low_memory=False, index_col=False,
+                dtype=None if label is None else {label: str}, chunksize=max(1, _VALUES // columns),
+            )  # fmt: skip
+        while True:
+            with _reading(path):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever pandas finds wrong with the file is a `DataError`."""
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} is no CSV file that can be read: {printable(str(error).strip())[:160]}") from None
+
+
+def _check_labels(labels: Any, path: Path, header: list[str] | None) -> None:
+    if labels.isna().any():
+        raise DataError(f"{path}: the label in line {_line(labels.isna(), header)} is missing")
 
 
 def _header(path: Path) -> list[str] | None:
@@ -80,16 +156,11 @@ def _open(path: Path) -> io.TextIOWrapper:
 def _read(path: Path, header: list[str] | None) -> Any:
     import pandas as pd
 
-    try:
+    with _reading(path):
         if path.suffix.lower() == ".gz":
             packed.check_content(path, packed.TEXT_RATIO)
-        with warnings.catch_warnings(), _open(path) as file:
-            warnings.simplefilter("error", pd.errors.ParserWarning)
+        with _open(path) as file:
             frame = pd.read_csv(file, header=None if header is None else 0, low_memory=False, index_col=False)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path} is no CSV file that can be read: {printable(str(error).strip())[:160]}") from None
     if frame.empty:
         raise DataError(f"{path} holds no images")
     return frame
@@ -131,7 +202,7 @@ def _numbers(pixels: Any, path: Path, header: list[str] | None) -> Any:
 
 
 def _line(wrong: Any, header: list[str] | None) -> int:
-    return int(np.argmax(wrong.to_numpy())) + (1 if header is None else 2)
+    return int(wrong.index[int(np.argmax(wrong.to_numpy()))]) + (1 if header is None else 2)
 
 
 def _is_number(cell: str) -> bool:

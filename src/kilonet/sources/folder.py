@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kilonet import mapped
 from kilonet.arrays import natural
 from kilonet.errors import DataError
 from kilonet.files import is_inside, printable
 from kilonet.images import ImageSet
 from kilonet.pictures import read_picture
-from kilonet.sources import cache, packed
+from kilonet.sources import cache, packed, streams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -75,40 +78,61 @@ def _pictures(root: Path, top: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _decode(path: Path, listing: list[dict[str, list[Path]]], names: list[str], has_test: bool) -> ImageSet:
-    files = [(name, file) for part in listing for name in names for file in part.get(name, [])]
-    images = _read_all(path, [file for _, file in files])
-    labels = np.array([names.index(name) for name, _ in files], np.int64)
-    test_from = len(images) - sum(map(len, listing[-1].values())) if has_test else None
-    return ImageSet(_stack(images), labels, tuple(printable(name) for name in names), str(path), test_from)
+def _decode(
+    path: Path, listing: list[dict[str, list[Path]]], names: list[str], has_test: bool
+) -> ImageSet | streams.Stream:
+    named = [(name, file) for part in listing for name in names for file in part.get(name, [])]
+    files = [file for _, file in named]
+    index = {name: i for i, name in enumerate(names)}
+    labels = np.array([index[name] for name, _ in named], np.int64)
+    test_from = len(files) - sum(map(len, listing[-1].values())) if has_test else None
+    classes = tuple(printable(name) for name in names)
+    if read_picture(files[0]).size * len(files) < mapped.LARGE:
+        return ImageSet(_stack(list(_read_all(path, files))), labels, classes, str(path), test_from)
+    coloured = any(picture.ndim == 3 for picture in _read_all(path, files))
+    height, width = read_picture(files[0]).shape[:2]
+
+    def pieces() -> Iterator[NDArray[np.uint8]]:
+        for some in _together(_read_all(path, files), max(1, mapped.PIECE // (3 * height * width))):
+            yield _stack(some, coloured=coloured)
+
+    shape = (len(files), 3 if coloured else 1, height, width)
+    return streams.Stream(shape, pieces, labels, classes, str(path), test_from)
 
 
-def _read_all(path: Path, files: list[Path]) -> list[NDArray[np.uint8]]:
+def _read_all(path: Path, files: list[Path]) -> Iterator[NDArray[np.uint8]]:
     """The pictures in some files, all of one size, and not far more of them than the files have bytes."""
-    images: list[NDArray[np.uint8]] = []
     pixels = size = 0
+    first: NDArray[np.uint8] | None = None
     for file in files:
         picture = read_picture(file)
+        first = picture if first is None else first
         pixels, size = pixels + picture.nbytes, size + file.stat().st_size
         if pixels > max(_ALLOWANCE, packed.RATIO * size):
             raise DataError(
                 f"{printable(str(path))}: pictures in {size:,} bytes unpack to {pixels:,}: more than is believed",
                 "make them smaller first",
             )
-        if images and picture.shape[:2] != images[0].shape[:2]:
+        if picture.shape[:2] != first.shape[:2]:
             raise DataError(
-                f"pictures of different size: {_size(images[0])} in {printable(str(files[0]))}, "
+                f"pictures of different size: {_size(first)} in {printable(str(files[0]))}, "
                 f"{_size(picture)} in {printable(str(file))}",
                 "make them one size first",
             )
-        images.append(picture)
-    return images
+        yield picture
 
 
-def _stack(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """All pictures as (N, 1, H, W) if none is coloured, else as (N, 3, H, W)."""
-    channels = 1 if all(image.ndim == 2 for image in images) else 3
-    stacked = np.empty((len(images), channels, *images[0].shape[:2]), np.uint8)
+def _together(pictures: Iterator[NDArray[np.uint8]], most: int) -> Iterator[list[NDArray[np.uint8]]]:
+    """So many pictures at a time."""
+    while some := list(islice(pictures, most)):
+        yield some
+
+
+def _stack(images: list[NDArray[np.uint8]], *, coloured: bool | None = None) -> NDArray[np.uint8]:
+    """All pictures as (N, 3, H, W) if any is coloured, or if that is asked for; else as (N, 1, H, W)."""
+    if coloured is None:
+        coloured = any(image.ndim == 3 for image in images)
+    stacked = np.empty((len(images), 3 if coloured else 1, *images[0].shape[:2]), np.uint8)
     for row, image in zip(stacked, images, strict=True):
         row[:] = image if image.ndim == 2 else image.transpose(2, 0, 1)
     return stacked

@@ -10,6 +10,8 @@ import gzip
 import math
 import struct
 import zlib
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +20,10 @@ from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
 from kilonet.files import is_inside
 from kilonet.images import ImageSet
-from kilonet.sources import cache, packed, pairs
+from kilonet.sources import cache, packed, pairs, streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -91,33 +93,40 @@ def load_pair(path: Path) -> ImageSet:
 
 
 def _cached(found: list[pairs.Pair], origin: str) -> ImageSet:
+    """What has to be decoded from the cache; raw files as they lie, several of them only if they are large."""
     paths = [file for pair in found for file in (pair.images, pair.labels)]
-    if len(found) > 1 or any(_is_gzip(path) for path in paths):
-        return cache.get("idx", cache.stamps(paths), lambda: decode(found, origin))
-    return decode(found, origin)
+    if not any(_is_gzip(path) for path in paths):
+        images = [rows(pair.images) for pair in found]
+        plain = len(found) == 1 and not streams.are_many(images)
+        if (plain or streams.are_ready(images, origin)) and isinstance(decoded := decode(found, origin), ImageSet):
+            return decoded
+    return cache.get("idx", cache.stamps(paths), lambda: decode(found, origin))
 
 
-def decode(found: list[pairs.Pair], origin: str, classes: Sequence[str] | None = None) -> ImageSet:
+def decode(found: list[pairs.Pair], origin: str, classes: Sequence[str] | None = None) -> ImageSet | streams.Stream:
     """The images of all pairs in one set; the second pair is the test part."""
     parts = [_read_pair(pair) for pair in found]
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise DataError(f"{origin}: training and test images differ in size: {sorted(shapes)}")
-    images = np.concatenate([images for images, _ in parts]) if len(parts) > 1 else parts[0][0]
     labels = np.concatenate([labels for _, labels in parts])
-    test_from = len(parts[0][0]) if len(parts) > 1 else None
+    test_from = parts[0][0].shape[0] if len(parts) > 1 else None
+    if streams.are_many([images for images, _ in parts]):
+        arrays = [images for images, _ in parts]
+        return streams.decode(arrays, labels, origin, classes=classes, test_from=test_from)
+    images = np.concatenate([images.whole() for images, _ in parts]) if len(parts) > 1 else parts[0][0].whole()
     return from_arrays(images, labels, classes=classes, origin=origin, test_from=test_from)
 
 
-def _read_pair(pair: pairs.Pair) -> tuple[NDArray[Any], NDArray[Any]]:
-    images, labels = read(pair.images), read(pair.labels)
-    if images.ndim not in (3, 4):
-        raise DataError(f"{pair.images}: {images.ndim} dimensions: images have 3 (magic number 2051)")
+def _read_pair(pair: pairs.Pair) -> tuple[streams.Rows, NDArray[Any]]:
+    images, labels = rows(pair.images), read(pair.labels)
+    if len(images.shape) not in (3, 4):
+        raise DataError(f"{pair.images}: {len(images.shape)} dimensions: images have 3 (magic number 2051)")
     if labels.ndim != 1:
         raise DataError(f"{pair.labels}: {labels.ndim} dimensions: labels have 1 (magic number 2049)")
-    if len(images) != len(labels):
-        raise DataError(f"{pair.images} holds {len(images)} images but {pair.labels.name} {len(labels)} labels")
-    if len(images) == 0:
+    if images.shape[0] != len(labels):
+        raise DataError(f"{pair.images} holds {images.shape[0]} images but {pair.labels.name} {len(labels)} labels")
+    if images.shape[0] == 0:
         raise DataError(f"{pair.images} holds no images")
     return images, labels
 
@@ -128,24 +137,54 @@ def read(path: Path) -> NDArray[Any]:
     Raises:
         DataError: for a wrong magic number, a size that does not match, or a file cut short.
     """
+    return rows(path).whole()
+
+
+def rows(path: Path) -> streams.Rows:
+    """The array in an IDX file, memory-mapped or to be unpacked some rows at a time.
+
+    Raises:
+        DataError: for a wrong magic number, or a size that does not match; what is gzipped is read to its end only
+            by who reads its rows.
+    """
     if not _is_gzip(path):
         if path.suffix == ".gz":
             raise DataError(f"{path} is not gzip, which its name says")
         with path.open("rb") as file:
             dtype, shape, start = _header(file.read(4 + 4 * 255), path)
         _check_size(path.stat().st_size - start, dtype, shape, path)
-        return np.memmap(path, dtype, "r", start, shape) if math.prod(shape) else np.empty(shape, dtype)
+        return streams.Rows.of(
+            np.memmap(path, dtype, "r", start, shape) if math.prod(shape) else np.empty(shape, dtype)
+        )
+    with _unpacked(path) as stream:
+        dtype, shape, start = _header(_read_at_most(stream, 4 + 4 * 255), path)
+    packed.check(path, start + math.prod(shape) * dtype.itemsize)
+    return streams.Rows(shape, dtype, partial(_unpack, path, dtype, shape, start))
+
+
+def _unpack(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> Iterator[NDArray[Any]]:
+    """The rows of a gzipped file, some at a time."""
+    each = math.prod(shape[1:]) * dtype.itemsize
+    step = streams.rows_of(shape, dtype)
+    with _unpacked(path) as stream:
+        _read_at_most(stream, start)
+        for first in range(0, shape[0], step):
+            count = min(step, shape[0] - first)
+            content = _read_at_most(stream, count * each)
+            if len(content) < count * each:
+                _check_size(first * each + len(content), dtype, shape, path)
+            yield np.frombuffer(content, dtype).reshape(count, *shape[1:])
+        _check_size(shape[0] * each + len(_read_at_most(stream, 1)), dtype, shape, path)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[packed.Unpacked]:
+    """The content of a gzipped file; what is wrong with it is a `DataError`."""
     try:
         with packed.Unpacked(path) as stream:
-            dtype, shape, start = _header(_read_at_most(stream, 4 + 4 * 255), path)
-        expected = start + math.prod(shape) * dtype.itemsize
-        packed.check(path, expected)
-        with packed.Unpacked(path) as stream:
-            content = _read_at_most(stream, expected + 1)
+            yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is cut short or damaged: {error}") from None
-    _check_size(len(content) - start, dtype, shape, path)
-    return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
 
 
 def _read_at_most(stream: packed.Unpacked, limit: int) -> bytearray:
@@ -181,6 +220,11 @@ def _check_size(found: int, dtype: np.dtype[Any], shape: tuple[int, ...], path: 
         raise DataError(f"{path} is longer than the {expected:,} bytes that its header ({size}) asks for")
 
 
+def header(shape: Sequence[int]) -> bytes:
+    """What an uncompressed IDX file of bytes, of this shape, begins with."""
+    return struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+
+
 def encode(array: NDArray[np.uint8]) -> bytes:
     """An array of bytes as an uncompressed IDX file."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + np.ascontiguousarray(array).tobytes()
+    return header(array.shape) + np.ascontiguousarray(array).tobytes()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilonet.errors import DataError, FetchError
+from kilonet.images import ImageSet
 from kilonet.sources import cache, idx, openml, pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kilonet.images import ImageSet, Preparation
+    from kilonet.images import Preparation
 
 _DIGITS = tuple("0123456789")
 
@@ -164,7 +165,7 @@ def _from_files(name: str, known: Named, found: tuple[pairs.Pair, pairs.Pair | N
     def decode() -> ImageSet:
         _check_packed(name, known, paths)
         data = idx.decode([train, test], f"{name} ({train.images.parent.resolve()})", known.classes)
-        return _finish(name, known, data)
+        return _finish(name, known, data if isinstance(data, ImageSet) else data.whole())
 
     return cache.get(name, cache.stamps(paths), decode)
 
@@ -179,7 +180,7 @@ def _from_openml(name: str, known: Named) -> ImageSet:
 def _finish(name: str, known: Named, data: ImageSet) -> ImageSet:
     """Checked, upright, and with the classes' names."""
     note = _check_content(name, known, data)
-    images = np.ascontiguousarray(data.images.transpose(0, 1, 3, 2)) if known.transposed else data.images
+    images = np.ascontiguousarray(data.pixels.transpose(0, 1, 3, 2)) if known.transposed else data.images
     return replace(
         data,
         images=images,
@@ -195,7 +196,7 @@ def _check_content(name: str, known: Named, data: ImageSet) -> tuple[str, ...]:
     if not known.content:
         return () if len(data) == known.test_from * 7 // 6 else (f"{len(data)} images: not the published number",)
     cut = known.test_from
-    arrays: list[NDArray[Any]] = [data.images[:cut, 0], data.labels[:cut], data.images[cut:, 0], data.labels[cut:]]
+    arrays: list[NDArray[Any]] = [data.pixels[:cut, 0], data.labels[:cut], data.pixels[cut:, 0], data.labels[cut:]]
     for what, array, expected in zip(_FILES, arrays, known.content, strict=True):
         found = hashlib.sha256(idx.encode(array.astype(np.uint8, copy=False))).hexdigest()
         _compare(f"{name}: the {what} ({data.origin})", found, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from kilonet.arrays import from_arrays
 from kilonet.errors import DataError
 from kilonet.files import is_inside, printable
 from kilonet.images import ImageSet
-from kilonet.sources import cache, npyfile, pairs
+from kilonet.sources import cache, npyfile, pairs, streams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +33,8 @@ def load_folder(path: Path, found: tuple[pairs.Pair, pairs.Pair | None]) -> Imag
     """The training images of a folder, followed by its test images."""
     train, test = found
     if test is None:
-        return _load_pair(train)
-    paths = [train.images, train.labels, test.images, test.labels]
-    return cache.get("npy", cache.stamps(paths), lambda: _decode(train, test, str(path)))
+        return _load([train], str(train.images))
+    return _load([train, test], str(path))
 
 
 def load_pair(path: Path) -> ImageSet:
@@ -49,7 +49,7 @@ def load_pair(path: Path) -> ImageSet:
         raise DataError(
             f"can't find the other half of {path}", "name them images.npy and labels.npy, or x.npy and y.npy"
         )
-    return _load_pair(pair)
+    return _load([pair], str(pair.images))
 
 
 def load_npz(path: Path) -> ImageSet:
@@ -61,38 +61,46 @@ def load_npz(path: Path) -> ImageSet:
     return cache.get("npz", cache.stamps([path]), lambda: _decode_npz(path))
 
 
-def _load_pair(pair: pairs.Pair) -> ImageSet:
-    return from_arrays(npyfile.read(pair.images), npyfile.read(pair.labels), origin=str(pair.images))
+def _load(found: list[pairs.Pair], origin: str) -> ImageSet:
+    """The images of all pairs in one set; the second pair is the test part. What has to be made of them is cached."""
+    images = [streams.Rows.of(npyfile.read(pair.images)) for pair in found]
+    decode = partial(_decode, found, origin)
+    plain = len(found) == 1 and not streams.are_many(images)
+    if (plain or streams.are_ready(images, origin)) and isinstance(decoded := decode(), ImageSet):
+        return decoded
+    return cache.get("npy", cache.stamps([file for pair in found for file in (pair.images, pair.labels)]), decode)
 
 
-def _decode(train: pairs.Pair, test: pairs.Pair, origin: str) -> ImageSet:
-    images = [npyfile.read(train.images), npyfile.read(test.images)]
-    labels = [npyfile.read(train.labels), npyfile.read(test.labels)]
-    return _join(images, labels, origin, has_test=True)
+def _decode(found: list[pairs.Pair], origin: str) -> ImageSet | streams.Stream:
+    images = [streams.Rows.of(npyfile.read(pair.images)) for pair in found]
+    return _join(images, [npyfile.read(pair.labels) for pair in found], origin, has_test=len(found) > 1)
 
 
 def _join(
-    images: list[NDArray[Any]], labels: list[NDArray[Any]], origin: str, *, has_test: bool, classes: Any = None
-) -> ImageSet:
+    images: list[streams.Rows], labels: list[NDArray[Any]], origin: str, *, has_test: bool, classes: Any = None
+) -> ImageSet | streams.Stream:
     for some, their in zip(images, labels, strict=True):
-        if len(some) != len(their):
-            raise DataError(f"{origin}: {len(some)} images but {len(their)} labels")
+        if some.shape[0] != len(their):
+            raise DataError(f"{origin}: {some.shape[0]} images but {len(their)} labels")
     try:
-        joined, all_labels = np.concatenate(images), np.concatenate(labels)
+        all_labels = np.concatenate(labels)
+        test_from = sum(some.shape[0] for some in images[:-1]) if has_test else None
+        if streams.are_many(images):
+            return streams.decode(images, all_labels, origin, classes=classes, test_from=test_from)
+        joined = np.concatenate([some.whole() for some in images]) if len(images) > 1 else images[0].whole()
     except ValueError as error:
         raise DataError(f"{origin}: training and test do not fit together: {error}") from None
-    test_from = len(joined) - len(images[-1]) if has_test else None
     return from_arrays(joined, all_labels, origin=origin, test_from=test_from, classes=classes)
 
 
-def _decode_npz(path: Path) -> ImageSet:
+def _decode_npz(path: Path) -> ImageSet | streams.Stream:
     with npyfile.archive(path) as (_, members):
         names = set(members)
     chosen, has_test = _choose(names, path)
-    arrays = npyfile.read_npz(path, {name for pair in chosen for name in pair} | (names & set(_CLASSES)))
+    arrays = npyfile.read_npz(path, {y for _, y in chosen} | (names & set(_CLASSES)))
     classes = next((arrays[name].tolist() for name in _CLASSES if name in arrays), None)
-    images, labels = [arrays[x] for x, _ in chosen], [arrays[y] for _, y in chosen]
-    return _join(images, labels, str(path), has_test=has_test, classes=classes)
+    images = npyfile.rows_of_npz(path, [x for x, _ in chosen])
+    return _join(images, [arrays[y] for _, y in chosen], str(path), has_test=has_test, classes=classes)
 
 
 def _choose(keys: set[str], path: Path) -> tuple[list[tuple[str, str]], bool]:

@@ -8,16 +8,17 @@ import sys
 import warnings
 import zipfile
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kilonet.errors import DataError
 from kilonet.files import printable
-from kilonet.sources import packed
+from kilonet.sources import packed, streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -61,9 +62,48 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArra
         packed.check(path, sum(info.file_size for info in chosen.values()))
         arrays = {name: _member(opened, info) for name, info in chosen.items()}
     for name, array in arrays.items():
-        if array.ndim == 0:
-            raise DataError(f"{path}: {printable(name)[:80]} is a single value: expected one a row")
+        _check_rows(array.shape, name, path)
     return arrays
+
+
+def rows_of_npz(path: Path, names: Sequence[str]) -> list[streams.Rows]:
+    """Arrays of an `.npz` file, to be unpacked some rows at a time; one in Fortran's order is read whole.
+
+    Args:
+        path: the file.
+        names: of the arrays, in lower case; they are all that will be unpacked.
+
+    Raises:
+        DataError: as `read_npz` does; what is packed is read to its end only by who reads its rows.
+    """
+    found = []
+    with archive(path) as (opened, members):
+        packed.check(path, sum(members[name].file_size for name in names))
+        for name in names:
+            with _opened(opened, members[name]) as file:
+                dtype, shape, order, _ = _header(file, members[name].file_size)
+            _check_rows(shape, name, path)
+            if order == "F" or not math.prod(shape):
+                found.append(streams.Rows.of(_member(opened, members[name])))
+            else:
+                found.append(streams.Rows(shape, dtype, partial(_unpack, path, name, dtype, shape)))
+    return found
+
+
+def _unpack(path: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """The rows of an array in an `.npz` file, some at a time, held against its checksum at their end."""
+    each, step = math.prod(shape[1:]) * dtype.itemsize, streams.rows_of(shape, dtype)
+    with archive(path) as (opened, members), _opened(opened, members[name]) as file:
+        file.seek(_header(file, members[name].file_size)[3])
+        for first in range(0, shape[0], step):
+            count = min(step, shape[0] - first)
+            yield np.frombuffer(file.read(count * each), dtype).reshape(count, *shape[1:])
+        file.read(1)
+
+
+def _check_rows(shape: tuple[int, ...], name: str, path: Path) -> None:
+    if not shape:
+        raise DataError(f"{path}: {printable(name)[:80]} is a single value: expected one a row")
 
 
 @contextmanager
@@ -78,10 +118,14 @@ def archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.Zip
         raise DataError(f"{path} is no .npz file that can be read: {first_line(error)}") from None
 
 
-def _member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+def _opened(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{printable(info.filename)} is packed by method {info.compress_type}")
-    with opened.open(info) as file:
+    return opened.open(info)
+
+
+def _member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    with _opened(opened, info) as file:
         dtype, shape, order, start = _header(file, info.file_size)
         file.seek(start)
         array = np.frombuffer(file.read(), dtype).reshape(shape, order=order)
