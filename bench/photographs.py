@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import ndimage
 
 import kilonet as kn
-from kilonet import rundir
+from kilonet import shelf
 from kilonet.metrics import wilson
 from kilonet.pictures import decode
 from kilonet.preprocess import prepare
@@ -153,7 +153,7 @@ def main() -> None:
     part = kn.load(given.data).split().parts()[given.part]
     data = part.take(np.arange(min(given.n, len(part))))
     for name in given.weights:
-        model = rundir.find(name, Path("runs")).model()
+        model = shelf.find(name, Path("runs")).model()
         clean = float((kn.Predictor(model).probabilities(data.images).argmax(axis=1) == data.labels).mean())
         right, seen, misread = read(kn.Predictor(model), data, given.seed)
         print(f"{name}: {model.name}, {len(data):,} images of {given.data}, {given.part}, seed {given.seed}")

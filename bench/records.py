@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from kilonet import config, display, rundir
+from kilonet import config, display, shelf
 from kilonet.augment import OFF
 from kilonet.config import Config
 from kilonet.doctor import machine
@@ -127,7 +127,7 @@ def trained(path: Path, asked: Config, timed: bool) -> Run:
     """The run of a config, in this folder, trained to its end from wherever it stands."""
     made = plan(asked)
     if path.exists():
-        found = rundir.find_directory(str(path), path.parent)
+        found = shelf.find_directory(str(path), path.parent)
         check_same(found, made)
     elif asked.committee > 1:
         found = start_committee(made, path.parent, path.name)
@@ -148,14 +148,14 @@ def check_same(run: Run, made: Plan) -> None:
     there, asked = (
         replace(one, split_seed=None, training=replace(one.training, threads=None)) for one in (run.config, made.config)
     )
-    sizes = {one.metrics()["parameters"] for one in rundir.trainings(run) if one.finished()}
+    sizes = {one.metrics()["parameters"] for one in shelf.trainings(run) if one.finished()}
     if there != asked or sizes - {made.model.parameter_count()}:
         raise RunError(f"{run.path} was trained by another recipe", "delete it, or give another --runs")
 
 
 def measured(row: Row, runs: list[Run]) -> dict[str, Any]:
     """Figures of a row over its nets or committees."""
-    nets = [net for run in runs for net in (rundir.trainings if row.each else rundir.members)(run)]
+    nets = [net for run in runs for net in (shelf.trainings if row.each else shelf.members)(run)]
     metrics = [net.metrics() for net in nets]
     if row.moves:
         accuracies = [over_moves(net) for net in nets]
@@ -185,7 +185,7 @@ def over_moves(net: Run) -> float:
 
 def seconds(net: Run) -> float:
     """Seconds that a net, or all of a committee, trained."""
-    return sum(record.seconds for one in rundir.trainings(net) for record in one.history().epochs)
+    return sum(record.seconds for one in shelf.trainings(net) for record in one.history().epochs)
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ from fastapi import FastAPI, Request, UploadFile
 from PIL import Image
 from pydantic import BaseModel
 
-from kilonet import rundir
+from kilonet import shelf
 from kilonet.models import Classifier
 
 
@@ -60,7 +60,7 @@ def make(model: Classifier) -> FastAPI:
 
 
 def main() -> None:
-    found = rundir.single(rundir.find(sys.argv[1], Path("runs"))).model()
+    found = shelf.single(shelf.find(sys.argv[1], Path("runs"))).model()
     uvicorn.run(make(found), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", access_log=False)
 
 

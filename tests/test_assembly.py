@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import kilonet as kn
-from kilonet import cli, config, measuring, rundir, seals, seeds, world
+from kilonet import cli, config, measuring, seals, seeds, shelf, world
 from kilonet.engines import native
 from kilonet.history import Epoch
 from kilonet.run import plan
@@ -143,30 +143,30 @@ def test_a_killed_committee_ends_with_the_same_bits(
 seal = seals.seal
 
 
-def test_a_worker_that_is_killed_loses_nothing(made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Dying(seeds._Work):
+    """Kills its process after an epoch of seed 5, each time."""
+
+    def __call__(self, seed: int, tell: Any) -> seeds.Ended:
+        def told(value: Any) -> None:
+            if seed == 5 and isinstance(value, Epoch):
+                os.kill(os.getpid(), signal.SIGKILL)
+            tell(value)
+
+        return super().__call__(seed, told)
+
+
+def test_a_member_whose_process_is_killed_is_left_out_until_resume(
+    made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(world, "cores", lambda: 2)
     found = start(tmp_path, replace(THREE, training=replace(THREE.training, threads=2), save_every=0.0))
-    monkeypatch.setattr(seeds, "_part", dying)
-    with pytest.raises(kn.RunError, match="number 5 died"):
-        seeds.finish_seeds(found, beside=lambda _, __: None)
+    monkeypatch.setattr(seeds, "_Work", Dying)
+    assert seeds.finish_seeds(found, beside=lambda _, __: None)["failed"] == ["seed-5"]
+    assert found.metrics()["committee"] == 2
     monkeypatch.undo()
     kn.resume(found.path)
     one, other = (results(run) for run in (found, made))
     assert {**one, "config.toml": b""} == {**other, "config.toml": b""}
-
-
-part = seeds._part
-
-
-def dying(path: Path, chosen: config.Config, model_file: str | None, seed: int, tell: Any) -> bool:
-    """As `seeds._part`, but that seed 5 is killed after an epoch."""
-
-    def told(value: Any) -> None:
-        if seed == 5 and isinstance(value, Epoch):
-            os.kill(os.getpid(), signal.SIGKILL)
-        tell(value)
-
-    return part(path, chosen, model_file, seed, told)
 
 
 def test_a_finished_committee_is_left_alone(found: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,9 @@ def test_a_member_that_went_wrong_is_left_out(
     words = ("train", "digits", "--model", net, "--committee", "3", "--seed", "4", "--epochs", "2", "--name", "two")
     out, err = command(capsys, *words)
     assert "seed-5: the training went wrong in epoch 1" in err
-    assert out.startswith("seed-5 went wrong: the committee is of the other 2\n")
+    assert out.startswith(
+        "left out: seed-5 (it went wrong in epoch 1: its loss was nan); the committee is of the other 2\n"
+    )
     found = Run(Path("runs/two"))
     assert (found.metrics()["committee"], found.summary()["failed"]) == (2, ["seed-5"])
     assert found.metrics()["parameters"] == 2 * 650
@@ -342,7 +344,7 @@ def test_every_command_takes_it_as_one(made: Run, tmp_path: Path, capsys: pytest
         for run in (path, str(tmp_path / "alone.safetensors"))
     )
     assert by_run == by_file
-    assert rundir.single(made) == made
+    assert shelf.single(made) == made
     plotted = spoken(capsys, "plot", path, "--show", str(tmp_path / "curves.png"))
     assert [run["run"] for run in plotted["runs"]] == [str(made.path / f"seed-{seed}") for seed in (4, 5, 6)]
     weights = str(made.path / "weights" / "committee.safetensors")

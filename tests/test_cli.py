@@ -156,7 +156,10 @@ def test_seeds_give_mean_and_spread(home: Path, capsys: pytest.CaptureFixture[st
     assert all(np.array_equal(rows, tested[0]) for rows in tested)
     assert json.loads((home / "runs" / "three" / "summary.json").read_text())["seeds"] == [0, 1, 2]
     assert spoken(capsys, "evaluate", "three")["accuracy"]["mean"] == pytest.approx(np.mean(single))
-    assert len(spoken(capsys, "plot", "three", "--show", str(home / "three.png"))["runs"]) == 3
+    plotted = spoken(capsys, "plot", "three", "--show", str(home / "three.png"))
+    assert len(plotted["runs"]) == 3
+    assert plotted["distributions"] == ["runs/three/distribution.png"]
+    assert (home / "runs" / "three" / "distribution.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_tutorial_preset_has_no_test_set(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import kilonet as kn
-from kilonet import cli, files, plots, run, rundir, seeds, sources
+from kilonet import cli, files, plots, run, seeds, shelf, sources
 from kilonet.config import Config, Training
 from kilonet.errors import ConfigError, RunError
 from kilonet.rundir import Run
@@ -132,7 +132,7 @@ def test_a_folder_that_can_not_be_written_is_told(project: Path) -> None:
 
 def test_names_asked_for_at_once_are_never_shared(tmp_path: Path) -> None:
     def create(i: int) -> Path:
-        return rundir.create(tmp_path / "runs", None, {"config.toml": str(i)}).path
+        return shelf.create(tmp_path / "runs", None, {"config.toml": str(i)}).path
 
     with ThreadPoolExecutor(16) as pool:
         made = list(pool.map(create, range(64)))
@@ -141,7 +141,7 @@ def test_names_asked_for_at_once_are_never_shared(tmp_path: Path) -> None:
 
     def create_named(i: int) -> bool:
         try:
-            rundir.create(tmp_path / "runs", "mine", {"config.toml": str(i)})
+            shelf.create(tmp_path / "runs", "mine", {"config.toml": str(i)})
         except ConfigError as error:
             assert "exists already" in error.message  # noqa: PT017
             return False
@@ -155,12 +155,12 @@ def test_names_asked_for_at_once_are_never_shared(tmp_path: Path) -> None:
 NAMES = """
 import sys, time
 from pathlib import Path
-from kilonet import rundir
+from kilonet import shelf
 print("ready", flush=True)
 sys.stdin.readline()
 for i in range(40):
     try:
-        rundir.create(Path(sys.argv[1]), f"run{i}", {"config.toml": sys.argv[2]})
+        shelf.create(Path(sys.argv[1]), f"run{i}", {"config.toml": sys.argv[2]})
         print(i)
     except Exception as error:
         assert "exists already" in str(error), error
@@ -265,7 +265,7 @@ def test_a_signal_while_data_is_loaded_ends_on_the_spot(
 def test_a_signal_as_the_directory_appears_tells_how_to_go_on(
     number: int, seeds: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rundir, "create", signalling(number, rundir.create))
+    monkeypatch.setattr(shelf, "create", signalling(number, shelf.create))
     assert stopped(capsys, *TRAIN, *seeds)[-2:] == ["error: interrupted", "hint: go on: kilonet resume runs/train"]
     assert (project / "train" / "config.toml").exists()
 

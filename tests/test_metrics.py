@@ -61,3 +61,5 @@ def test_over_seeds_is_students_interval() -> None:
     assert found["std"] == pytest.approx(np.std([1, 2, 3, 4], ddof=1))
     assert found["interval"] == pytest.approx([2.5 - 3.182446 * found["std"] / 2, 2.5 + 3.182446 * found["std"] / 2])
     assert metrics.over_seeds([1.0])["interval"] is None
+    assert metrics.over_seeds([4.0, 1.0, 2.0])["quantiles"] == [1.0, 1.5, 2.0, 3.0, 4.0]
+    assert metrics.over_seeds([1.0])["quantiles"] == [1.0] * 5

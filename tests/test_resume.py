@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kilonet as kn
-from kilonet import checkpoint, cli, config, measuring, plots, run, rundir, seals, seeds
+from kilonet import checkpoint, cli, config, measuring, plots, run, rundir, seals, seeds, shelf
 from kilonet.config import Config, Training
 from kilonet.doctor import damage
 from kilonet.engines import native
@@ -535,11 +535,11 @@ def test_a_checkpoint_is_of_its_run_whatever_resume_may_change(project: Path) ->
 def test_weights_of_another_run_are_not_used(project: Path) -> None:
     found = finished(project)
     path = swapped(found, finished(project, OTHER), "weights/best.safetensors")
-    for use in (found.model, rundir.find(str(path), project).model, lambda: measuring.measure(found, None)):
+    for use in (found.model, shelf.find(str(path), project).model, lambda: measuring.measure(found, None)):
         with pytest.raises(RunError, match=r"best\.safetensors is damaged, or not this run's"):
             use()
     last = found.path / "weights" / "last.safetensors"
-    assert rundir.find(str(last), project).model().name == "linear"
+    assert shelf.find(str(last), project).model().name == "linear"
 
 
 def test_a_split_of_another_run_is_not_used(project: Path) -> None:
@@ -717,7 +717,7 @@ def test_seeds_go_on_without_one_that_went_wrong(
     assert ended.value.code == 0
     said = capsys.readouterr()
     assert "seed-0 went wrong in epoch 1" in said.err
-    assert "seed-0 went wrong: the figures are over the other 2" in said.out
+    assert "left out: seed-0 (it went wrong in epoch 1: its loss was nan); the figures are over the other 2" in said.out
     alone = seeds.start_seeds(replace(chosen, seeds=1), project)
     with pytest.raises(RunError, match=r"every seed of .* went wrong"):
         seeds.finish_seeds(alone)
@@ -803,7 +803,7 @@ def test_a_run_that_was_never_quite_made_is_not_the_last(project: Path) -> None:
     half = project / ".train2.abc.part"
     half.mkdir()
     (half / "config.toml").write_bytes((found.path / "config.toml").read_bytes())
-    assert rundir.find("last", project).path == found.path
+    assert shelf.find("last", project).path == found.path
 
 
 def test_what_a_killed_write_left_is_cleared_away(project: Path) -> None:

@@ -40,7 +40,7 @@ class Died:
     def __str__(self) -> str:
         if self.exitcode >= 0:
             return f"its process ended with exit status {self.exitcode}"
-        why = " (as the system does where memory runs out)" if self.exitcode == -signal.SIGKILL else ""
+        why = ", as happens where memory runs out" if self.exitcode == -signal.SIGKILL else ""
         names = {number.value: number.name for number in signal.Signals}
         return f"its process was killed by {names.get(-self.exitcode, f'signal {-self.exitcode}')}{why}"
 

@@ -11,7 +11,8 @@ import numpy as np
 from kilonet.config import weight_file
 from kilonet.errors import KilonetError, RunError
 from kilonet.plots import Difference
-from kilonet.rundir import Run, members
+from kilonet.rundir import Run
+from kilonet.shelf import members
 from kilonet.significance import LEVEL, Paired, across_seeds, holm, mcnemar
 
 if TYPE_CHECKING:

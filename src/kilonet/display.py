@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kilonet.metrics import Report
     from kilonet.predict import Prediction
     from kilonet.run import Plan
+    from kilonet.seeds import Ended
     from kilonet.state import State
     from kilonet.summary import Summary
 
@@ -140,11 +141,23 @@ def predictions(found: Sequence[Prediction]) -> None:
 
 def seeds(summary: dict[str, Any]) -> None:
     """Print the figures of several seeds."""
-    if "failed" in summary:
-        line(f"{', '.join(summary['failed'])} went wrong: the figures are over the other {len(summary['runs'])}")
+    _left_out(summary, f"the figures are over the other {len(summary.get('runs', ()))}")
     for part in ("val", "test"):
         if part in summary:
-            line(f"{part:4} accuracy {_over(summary[part]['accuracy'])}")
+            found = summary[part]["accuracy"]
+            line(f"{part:4} accuracy {_over(found)}")
+            least, lower, median, upper, most = (100 * value for value in found["quantiles"])
+            line(
+                f"     from {least:.2f} to {most:.2f} %, median {median:.2f} %, quartiles {lower:.2f} and {upper:.2f} %"
+            )
+
+
+def _left_out(summary: dict[str, Any], then: str) -> None:
+    """Print which seeds a summary leaves out, the first five with the reason, and what follows."""
+    told = [f"{name} ({why})" for name, why in summary.get("why", {}).items()]
+    if told:
+        more = f" and {len(told) - 5:,} more" if len(told) > 5 else ""
+        line(f"left out: {', '.join(told[:5])}{more}; {then}")
 
 
 def _over(found: dict[str, Any]) -> str:
@@ -159,8 +172,7 @@ def _over(found: dict[str, Any]) -> str:
 def trained(config: Config, metrics: dict[str, Any], members: dict[str, Any] | None = None) -> None:
     """Print the figures of a run that is done; of a committee's members, too, as `summary.json` has them."""
     members = members or {}
-    if "failed" in members:
-        line(f"{', '.join(members['failed'])} went wrong: the committee is of the other {metrics['committee']}")
+    _left_out(members, f"the committee is of the other {metrics.get('committee')}")
     of, each = (f"committee of {metrics['committee']} ", " each") if "committee" in metrics else ("", "")
     count = f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs{each}, {metrics['seconds']:.1f} s"
     line(f"{of}{config.model} on {config.source}: {count}, {metrics['engine']} engine, {metrics['weights']} weights")
@@ -298,32 +310,42 @@ class TrainingDisplay:
             )
         return self._told
 
-    def beside(self, config: Config, more: int | None = None) -> Callable[[int, Epoch], None]:
+    def beside(self, config: Config, more: int | None = None) -> Callable[[int, Epoch | Ended], None]:
         """Show seeds that are trained side by side, perhaps for more epochs; what is returned is to be told each."""
-        epochs, latest, told_epochs = more or config.training.epochs, dict[int, int](), 0
-        n = len(config.numbers)
+        epochs, n = more or config.training.epochs, len(config.numbers)
+        latest, ended, failed = dict[int, Epoch](), set[int](), 0
+        told_epochs, first = 0, 0.0
+        self._progress.update(self._task, description=f"0 of {n} seeds")
 
-        def told(seed: int, record: Epoch) -> None:
-            nonlocal told_epochs
-            told_epochs += 1
-            latest[seed] = record.epoch
-            done = sum(latest.values())
+        def told(seed: int, now: Epoch | Ended) -> None:
+            nonlocal failed, told_epochs, first
             elapsed = self._progress.tasks[0].elapsed or 0.0
-            ended = sum(epoch == epochs for epoch in latest.values())
+            if isinstance(now, Epoch):
+                first = elapsed if told_epochs == 0 else first
+                latest[seed], told_epochs = now, told_epochs + 1
+            else:
+                ended.add(seed)
+                failed += now.why is not None
+                if self._on and now.why is None and seed in latest:
+                    self._seed(seed, latest[seed])
+            done = epochs * len(ended) + sum(one.epoch for number, one in latest.items() if number not in ended)
+            speed = (told_epochs - 1) / (elapsed - first) if elapsed > first else 0.0
             self._progress.update(
                 self._task,
                 total=n * epochs,
                 completed=done,
-                description=f"{ended} of {n} seeds",
-                speed=f"{told_epochs / elapsed:.1f} epochs/s" if elapsed > 0 else "",
-                left=f"{(n * epochs - done) * elapsed / told_epochs:.0f} s left",
+                description=f"{len(ended)} of {n} seeds" + (f", {failed} left out" if failed else ""),
+                speed=f"{speed:.1f} epochs/s" if speed > 0 else "",
+                left=f"{(n * epochs - done) / speed:.0f} s left" if speed > 0 else "",
             )
-            if self._on and record.epoch == epochs:
-                loss = record.train_loss if record.val_loss is None else record.val_loss
-                accuracy = "" if record.val_accuracy is None else f"   accuracy {percent(record.val_accuracy)}"
-                self._progress.console.print(f"seed {seed:<6} loss {loss:.4f}{accuracy}", highlight=False)
 
         return told
+
+    def _seed(self, seed: int, last: Epoch) -> None:
+        """A line for a seed that was trained to its end."""
+        loss = last.train_loss if last.val_loss is None else last.val_loss
+        accuracy = "" if last.val_accuracy is None else f"   accuracy {percent(last.val_accuracy)}"
+        self._progress.console.print(f"seed {seed:<6} loss {loss:.4f}{accuracy}", highlight=False)
 
     def _told(self, now: State | Epoch) -> None:
         if self._on:

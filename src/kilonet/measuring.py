@@ -46,7 +46,7 @@ def complete(
     if matrix is not None:
         plots.save(plots.weights(matrix, model.shape, model.classes, "weights"), run.path / "weights.png")
     pause()
-    plots.save(plots.curves(history, f"{config.model} on {_short(config.source)}"), run.path / "curves.png")
+    plots.save(plots.curves(history, f"{config.model} on {short(config.source)}"), run.path / "curves.png")
     write_metrics(run, model, len(history.epochs), seconds(), reports)
     run.seal()
     return reports
@@ -168,5 +168,6 @@ def _own_part(run: Run, notes: list[str]) -> tuple[ImageSet, str]:
     return val, "its validation part"
 
 
-def _short(source: str) -> str:
+def short(source: str) -> str:
+    """The name of a source, or the end of a long path, for a title."""
     return source if len(source) <= 40 else f"…{source[-39:]}"

@@ -134,12 +134,16 @@ def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int
 
 
 def over_seeds(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation (n - 1), and 95 % interval of the mean by Student's t, over runs."""
+    """Mean, standard deviation (n - 1), and 95 % interval of the mean by Student's t, over runs; and their quantiles.
+
+    These are the least value, the lower quartile, the median, the upper quartile and the greatest value.
+    """
     from scipy.stats import t
 
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return {"n": n, "mean": mean, "std": None, "interval": None, "values": values}
-    std = float(np.std(values, ddof=1))
-    half = float(t.ppf(0.975, n - 1)) * std / n**0.5
-    return {"n": n, "mean": mean, "std": std, "interval": [mean - half, mean + half], "values": values}
+    n, mean, std, interval = len(values), float(np.mean(values)), None, None
+    if n > 1:
+        std = float(np.std(values, ddof=1))
+        half = float(t.ppf(0.975, n - 1)) * std / n**0.5
+        interval = [mean - half, mean + half]
+    quantiles = [float(value) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1))]
+    return {"n": n, "mean": mean, "std": std, "interval": interval, "quantiles": quantiles, "values": values}

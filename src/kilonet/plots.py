@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -81,15 +82,21 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def curves(histories: History | Sequence[History], title: str = "") -> Figure:
-    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared."""
+    """Training and validation loss, and validation accuracy, over epochs; of one run, or of several compared.
+
+    More than ten get a thin line each, and their median a thick one.
+    """
     from kilonet.history import History
 
     several = [histories] if isinstance(histories, History) else list(histories)
     with mpl.rc_context(_STYLE):
         figure = Figure((9.5, 3.8), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
-        for i, history in enumerate(several):
-            _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
+        if len(several) > 10:
+            _many_curves(loss, accuracy, several)
+        else:
+            for i, history in enumerate(several):
+                _curve(loss, accuracy, history, f"C{i}" if len(several) > 1 else None, f"{history.name}, ")
         _finish_curves(loss, accuracy, len(several))
         figure.suptitle(title)
     return figure
@@ -182,6 +189,29 @@ def _curve(loss: Any, accuracy: Any, history: History, colour: str | None, name:
         accuracy.margins(y=0.12)
 
 
+def _many_curves(loss: Any, accuracy: Any, histories: Sequence[History]) -> None:
+    """The curves of many runs, and the medians of those that came so far."""
+    longest = max(len(history.epochs) for history in histories)
+    for axes, figure, scale, colour, label in (
+        (loss, "train_loss", 1, _BLUE, "training"),
+        (loss, "val_loss", 1, _ORANGE, "validation"),
+        (accuracy, "val_accuracy", 100, _ORANGE, "validation"),
+    ):
+        curves = np.full((len(histories), longest), np.nan)
+        for curve, history in zip(curves, histories, strict=True):
+            values = [getattr(record, figure) for record in history.epochs]
+            curve[: len(values)] = [np.nan if value is None else scale * value for value in values]
+        at = np.flatnonzero(~np.isnan(curves).all(0))
+        if not len(at):
+            continue
+        lines = [np.column_stack([at + 1, curve[at]]) for curve in curves]
+        thin = max(0.04, 0.5 / len(lines) ** 0.3)
+        axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.7, alpha=thin))
+        median = np.nanmedian(curves[:, at], axis=0)
+        axes.plot(at + 1, median, color=colour, linewidth=2.2, label=f"{label}, median of {len(lines):,}")
+        axes.autoscale_view()
+
+
 def images(
     pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     captions: Sequence[str],
@@ -191,23 +221,24 @@ def images(
 ) -> Figure:
     """A grid of images, uint8, (C, H, W) each, with their captions; the wrong ones' captions in red."""
     columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
+    rows, head = math.ceil(len(pictures) / columns), 0.45 if title else 0.1
+    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
+    above = 0.1 + 0.15 * lines
+    width, height = 1.5 * columns + 0.2, head + (above + 1.4) * rows + 0.1
     with mpl.rc_context(_STYLE):
-        figure = Figure((1.5 * columns + 0.4, 1.75 * rows + (0.6 if title else 0.2)), layout="constrained")
-        grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-        for axes in grid:
-            axes.axis("off")
+        figure = Figure((width, height))
+        axes = figure.add_axes((0, 0, 1, 1))  # one for all: each of its own costs ten times as much
         for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-            axes = grid[i]
-            axes.imshow(
-                picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0),
-                cmap="gray",
-                vmin=0,
-                vmax=255,
-            )
-            bad = wrong is not None and wrong[i]
-            axes.set_title(shortened(caption, 20), fontsize=9, color=_RED if bad else "black")
-        figure.suptitle(title)
+            middle, top = 0.85 + 1.5 * (i % columns), head + above + (above + 1.4) * (i // columns)
+            shown = picture[0] if len(picture) == 1 else np.asarray(picture).transpose(1, 2, 0)
+            tall, wide = (1.4 * side / max(shown.shape[:2]) for side in shown.shape[:2])
+            extent = (middle - wide / 2, middle + wide / 2, top + tall, top)
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+            colour = _RED if wrong is not None and wrong[i] else "black"
+            axes.text(middle, top - 0.05, shortened(caption, 20), ha="center", fontsize=9, color=colour)
+        axes.axis("off")
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        figure.text(0.5, 1 - 0.15 / height, title, ha="center", va="top", fontsize=12)
     return figure
 
 

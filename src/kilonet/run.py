@@ -7,16 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from kilonet import engines, files, measuring, rundir, seals, sources, world
+from kilonet import engines, files, measuring, rundir, seals, shelf, stock, world
 from kilonet.config import Config
 from kilonet.doctor.training import diagnose
 from kilonet.errors import ConfigError, DivergedError, Interrupted, ModelError, RunError
-from kilonet.images import split
 from kilonet.models import Classifier, build, is_file, rehearse
 from kilonet.progress import Progress
-from kilonet.records import npz
 from kilonet.rundir import Run
 from kilonet.state import State, begin
 from kilonet.stopping import Stop, on_request
@@ -28,9 +24,11 @@ if TYPE_CHECKING:
     from kilonet.doctor.finding import Finding
     from kilonet.history import Epoch
     from kilonet.images import ImageSet, Splits
+    from kilonet.stock import Stock
 
     Watch = Callable[[State | Epoch], None]
     Say = Callable[[str], None]
+    Load = Callable[[str, str, int], Stock]
 
 
 @dataclass(frozen=True)
@@ -39,31 +37,36 @@ class Plan:
 
     Attributes:
         config: with every setting resolved.
-        data: what the config's source gives.
-        splits: its parts.
+        stock: what the config's source gives, split.
         model: with its initial weights.
         model_file: where a model of the user's own comes from, else None.
         engine: what computes it, for people.
     """
 
     config: Config
-    data: ImageSet
-    splits: Splits
+    stock: Stock
     model: Classifier
     model_file: str | None
     engine: str = ""
 
-    def parts(self) -> dict[str, Any]:
-        """What tells whether the data is the same: the number of images of each part, and their checksum."""
-        return {name: {"n": len(part), "sha256": part.sha256()} for name, part in self.splits.parts().items()}
+    @property
+    def data(self) -> ImageSet:
+        """What the config's source gives."""
+        return self.stock.data
+
+    @property
+    def splits(self) -> Splits:
+        """Its parts."""
+        return self.stock.splits
 
 
-def plan(config: Config, model_file: str | None = None) -> Plan:
+def plan(config: Config, model_file: str | None = None, load: Load = stock.load) -> Plan:
     """Load, split and build what a config asks for; nothing is written.
 
     Args:
         config: what is asked for.
         model_file: the file of the user's own model, where it is not the one that the config names.
+        load: gives a source, split; one that keeps what it gave spares many trainings of the same the loading.
 
     Raises:
         KilonetError: if any of it won't do.
@@ -71,18 +74,18 @@ def plan(config: Config, model_file: str | None = None) -> Plan:
     world.device(config.training.device)
     threads = world.set_threads(config.training.threads)
     config = replace(config, training=replace(config.training, threads=threads))
-    data = sources.load(config.source)
     seed = config.training.seed if config.split_seed is None else config.split_seed
-    splits = split(data, config.split, seed)
+    found = load(config.source, config.split, seed)
+    train = found.splits.train
     name = model_file or config.model
-    model = build(name, splits.train, config.training.seed)
+    model = build(name, train, config.training.seed)
     if is_file(name):
-        rehearse(model, splits.train)
+        rehearse(model, train)
     model.to(world.device(config.training.device))
     engine = engines.choose(config.training.engine, model)
-    training = config.training.over(len(splits.train))
+    training = config.training.over(len(train))
     config = replace(config, training=replace(training, engine=engine.name))
-    return Plan(config, data, splits, model, name if is_file(name) else None, engine.about)
+    return Plan(config, found, model, name if is_file(name) else None, engine.about)
 
 
 def first_step(made: Plan) -> float:
@@ -100,25 +103,16 @@ def start(made: Plan, project: Path, name: str | None = None) -> Run:
         RunError: if the directory can't be made.
     """
     notes = {"notes": [*made.data.notes, *made.splits.notes]} if made.data.notes or made.splits.notes else {}
-    text = seals.config_text(made.config, {**made.parts(), **notes})
-    return create(project, name, {"config.toml": text, "state/split.npz": _split_npz(made)})
+    text = seals.config_text(made.config, {**made.stock.parts, **notes})
+    return create(project, name, {"config.toml": text, "state/split.npz": made.stock.split_npz})
 
 
 def create(project: Path, name: str | None, contents: dict[str, bytes | str]) -> Run:
-    """A new run directory, as `rundir.create` makes it; a signal that comes meanwhile is told how to go on with it."""
+    """A new run directory, as `shelf.create` makes it; a signal that comes meanwhile is told how to go on with it."""
     with on_request() as stop, stop.later():
-        run = rundir.create(project, name, contents)
+        run = shelf.create(project, name, contents)
         stop.hint = stop.hint or f"go on: kilonet resume {run.path}"
     return run
-
-
-def _split_npz(made: Plan) -> bytes:
-    """The rows of each part, a hash of each of their images, and the checksum that the config has of them."""
-    kept: dict[str, Any] = {}
-    for name, part in made.splits.parts().items():
-        kept |= {f"{name}_rows": part.rows, f"{name}_prints": part.fingerprints()}
-        kept[f"{name}_sha256"] = np.frombuffer(bytes.fromhex(part.sha256()), np.uint8)
-    return npz(kept)
 
 
 def finish(
@@ -181,7 +175,7 @@ def make_folders(run: Run, made: Plan) -> None:
     for folder in (run.path / "state", run.path / "weights"):
         if not folder.exists():
             folder.mkdir()
-    files.write(run.path / "state" / "split.npz", _split_npz(made))
+    files.write(run.path / "state" / "split.npz", made.stock.split_npz)
 
 
 def _train(state: State, made: Plan, progress: Progress, watch: Watch, stop: Stop) -> None:
@@ -230,17 +224,22 @@ def writing(run: Run, again: str) -> Iterator[None]:
 
 
 def prepare(
-    run: Run, epochs: int | None = None, model_file: str | None = None, say: Say = lambda _: None
+    run: Run,
+    epochs: int | None = None,
+    model_file: str | None = None,
+    say: Say = lambda _: None,
+    load: Load = stock.load,
 ) -> Plan | None:
     """Plan how an interrupted run goes on, or a finished one for more epochs; None if it is done and whole.
 
     Nothing is written: another process may be training the run.
 
     Args:
-        run: from `kilonet.rundir.find`.
+        run: from `kilonet.shelf.find`.
         epochs: train for so many epochs in all, more than the run was to have; the constant schedule permits it.
         model_file: `path/to/file.py:ClassName`, for a run of a model of the user's own.
         say: told, in lines, what of the run is damaged.
+        load: as `plan` has it.
 
     Raises:
         ConfigError: if the epochs won't do.
@@ -249,10 +248,10 @@ def prepare(
     """
     with on_request() as stop:
         stop.hint = stop.hint or f"go on: kilonet resume {run.path}" + ("" if epochs is None else f" --epochs {epochs}")
-        return _prepared(run, epochs, model_file, say)
+        return _prepared(run, epochs, model_file, say, load)
 
 
-def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say) -> Plan | None:
+def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say, load: Load) -> Plan | None:
     config, parts = run.untouched_config()
     if (failed := run.failure()) is not None:
         raise RunError(
@@ -265,10 +264,12 @@ def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say) ->
         return None
     for name in run.damaged():
         say(f"{run.path / name} is damaged or gone: it is made again")
-    return plan_again(run, config, parts, model_file)
+    return plan_again(run, config, parts, model_file, load)
 
 
-def plan_again(run: Run, config: Config, parts: dict[str, Any], model_file: str | None) -> Plan:
+def plan_again(
+    run: Run, config: Config, parts: dict[str, Any], model_file: str | None, load: Load = stock.load
+) -> Plan:
     """Plan what a run was planned as.
 
     Args:
@@ -276,15 +277,15 @@ def plan_again(run: Run, config: Config, parts: dict[str, Any], model_file: str 
         config: its config, perhaps with more epochs.
         parts: of its data, as its `config.toml` names them.
         model_file: `path/to/file.py:ClassName`, for a run of a model of the user's own.
+        load: as `plan` has it.
 
     Raises:
         ModelError: if the model's file is needed.
         RunError: if the data is not as it was.
     """
     check_model_file(run, config, model_file)
-    made = plan(config, model_file)
-    found = made.parts()
-    if found != {name: kept for name, kept in parts.items() if name != "notes"}:
+    made = plan(config, model_file, load)
+    if made.stock.parts != {name: kept for name, kept in parts.items() if name != "notes"}:
         raise RunError(
             f"{config.source} has changed since {run.path} began: its parts are not those of config.toml",
             "put the data back, or train anew",

@@ -454,7 +454,7 @@ def test_the_picture_has_a_row_a_finding(mnist: kn.ImageSet) -> None:
     data = change(change(mnist, np.array([3, 9]), np.zeros_like), some(mnist, 30), inverted)
     found = [*examine(data), Finding("imbalance", "", "", "")]
     figure = picture(data, found, each=4)
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [text.get_text() for text in figure.axes[0].texts]
     assert len(titles) == 8
     assert titles[:4] == [f"constant\nrow {row}: {data.classes[data.labels[row]]}" for row in (3, 9)] + ["", ""]
     assert all(title.startswith("mixed-polarity\nrow ") for title in titles[4:])

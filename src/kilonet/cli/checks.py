@@ -50,15 +50,15 @@ def _run_of(target: str, project: Path) -> Run | None:
     """The run that a word means, unless it means a source."""
     from pathlib import Path
 
-    from kilonet import rundir, sources
+    from kilonet import shelf, sources
 
     if target in sources.known() or target.startswith("openml:"):
         return None
     path = Path(target).expanduser()
     if not path.exists() and (project / target).exists():
         path = project / target
-    is_run = target == "last" or path.suffix == ".safetensors" or rundir.looks_like_run(path)
-    return rundir.find(target, project) if is_run else None
+    is_run = target == "last" or path.suffix == ".safetensors" or shelf.looks_like_run(path)
+    return shelf.find(target, project) if is_run else None
 
 
 def _examine_machine(json: bool) -> None:
@@ -78,10 +78,10 @@ def _examine_machine(json: bool) -> None:
 
 
 def _examine_run(found: Run, model: str | None, json: bool) -> None:
-    from kilonet import display, rundir
+    from kilonet import display, shelf
     from kilonet.doctor import damage, training
 
-    inside = rundir.trainings(found)
+    inside = shelf.trainings(found)
     runs = inside if inside == [found] or found.config.seeds > 1 else [found, *inside]
     findings = {str(run.path): [*damage.examine(run), *training.examine(run, model)] for run in runs}
 

@@ -30,12 +30,12 @@ def evaluate(
     show
         Draw the confusion matrix to this .png, .pdf or .svg.
     """
-    from kilonet import display, files, plots, rundir
+    from kilonet import display, files, plots, shelf
     from kilonet.measuring import measure
 
     target = files.check_picture_target(show) if show else None
-    found = rundir.find(run, project)
-    members = rundir.members(found)
+    found = shelf.find(run, project)
+    members = shelf.members(found)
     if members != [found]:
         if target:
             raise ConfigError("--show draws one run, not several seeds", f"name one, such as {members[0].path}")
@@ -81,7 +81,7 @@ def predict(
     """
     import numpy as np
 
-    from kilonet import display, files, plots, rundir, sources
+    from kilonet import display, files, plots, shelf, sources
     from kilonet.predict import Predictor
 
     target = files.check_picture_target(show) if show else None
@@ -89,7 +89,7 @@ def predict(
         raise ConfigError("expected pictures or --data SOURCE, and not both", "kilonet predict RUN IMAGE...")
     if index is not None and data is None:
         raise ConfigError("--index without --data", "rows are those of a source: --data SOURCE --index 0-8")
-    predictor = Predictor(rundir.single(rundir.find(run, project)).model(model))
+    predictor = Predictor(shelf.single(shelf.find(run, project)).model(model))
     if data is None:
         found = predictor.files(images, originals=show is not None)
     else:
@@ -117,12 +117,12 @@ def plot(
     on
         What differences are measured on: validation images, or those of the test set.
     """
-    from kilonet import comparing, display, files, plots, rundir
+    from kilonet import comparing, display, files, plots, shelf
 
     target = files.check_picture_target(show)
     if on == "test" and len(run) < 2:
         raise ConfigError("--on test with nothing to compare: expected two runs", "kilonet plot RUN RUN --on test")
-    found = [rundir.find(name, project) for name in run or ("last",)]
+    found = [shelf.find(name, project) for name in run or ("last",)]
     named = list(zip(comparing.names(found), found, strict=True))
     drawn = [_drawable(one) for one in found]
     histories = [[member.history() for member in members] for members in drawn]
@@ -138,12 +138,16 @@ def plot(
         figure = plots.comparison(groups, comparing.differences(compared), unit, title)
         document["comparisons"] = compared.document()
     plots.save(figure, target)
+    spread = [str(path) for one in found if (path := one.path / "distribution.png").exists()]
+    document |= {"distributions": spread} if spread else {}
 
     def tell() -> None:
         display.table(list(listed[0]), [list(row.values()) for row in listed])
         if compared is not None:
             display.comparisons(compared)
         display.line(f"\nfigure    {target}")
+        for path in spread:
+            display.line(f"spread    {path}")
 
     answer(document, json, tell)
 
@@ -161,9 +165,9 @@ def _done(found: Run, members: list[Run]) -> list[Run]:
 
 def _drawable(found: Run) -> list[Run]:
     """A run, or those of its seeds, or a committee's members, that have come to an epoch."""
-    from kilonet import rundir
+    from kilonet import shelf
 
-    members = rundir.trainings(found)
+    members = shelf.trainings(found)
     if members == [found]:
         return members
     _done(found, members)

@@ -35,10 +35,10 @@ def export(
     no_prove
         Keep what was written unproved, and say so.
     """
-    from kilonet import rundir
+    from kilonet import shelf
     from kilonet.export import ship
 
-    found = rundir.single(rundir.find(run, project))
+    found = shelf.single(shelf.find(run, project))
     made = ship.export(found, to, out, int8=int8, source=data, model_file=model, prove=not no_prove)
     answer({"files": [str(file) for file in made.files], **made.proof}, json, lambda: _tell(made))
 

@@ -62,13 +62,13 @@ def train(
     dry_run
         Load, split, build and take one step; write nothing.
     """
-    from kilonet import display, run, rundir
+    from kilonet import display, run, shelf
     from kilonet.doctor.data import examine_briefly
     from kilonet.seeds import start_committee, start_seeds
 
     chosen = _chosen(source, model, preset, split, seeds, committee, save_every, training, config)
     if name is not None:
-        rundir.check_free(project, name)
+        shelf.check_free(project, name)
     made = run.plan(chosen)
     notes = [*made.data.notes, *made.splits.notes]
     for note in notes:
@@ -98,10 +98,10 @@ def resume(
     epochs
         Train for so many epochs in all, more than the run was to have; only under the constant schedule.
     """
-    from kilonet import display, rundir
+    from kilonet import display, shelf
     from kilonet.run import prepare
 
-    found = rundir.find_directory(run, project)
+    found = shelf.find_directory(run, project)
     if found.config.committee > 1:
         _finish_committee(found, json, ([], []), epochs, model)
         return
@@ -157,6 +157,7 @@ def _finish_seeds(found: Run, json: bool, epochs: int | None = None, model: str 
     def tell() -> None:
         display.seeds(summary)
         display.line(f"runs      {found.path}")
+        display.line(f"picture   {found.path / 'distribution.png'}")
 
     answer({"run": str(found.path), **summary}, json, tell)
 

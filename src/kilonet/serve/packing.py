@@ -67,10 +67,10 @@ def _main(run: str, project: str, model_file: str | None = None) -> None:
 
 
 def _pack_run(run: str, project: Path, model_file: str | None) -> Packed:
-    from kilonet import rundir, seals
+    from kilonet import seals, shelf
     from kilonet.config import weight_file
 
-    found = rundir.single(rundir.find(run, project))
+    found = shelf.single(shelf.find(run, project))
     model = found.model(model_file)
     weights = found.weights or found.path / weight_file(found.config)
     return pack_model(model, seals.sha256_of(weights))
@@ -82,11 +82,11 @@ def by_torch(
     """Class probabilities, float64, (N, K), of images, uint8, (N, C, H, W), by PyTorch in this process."""
     import torch
 
-    from kilonet import rundir
+    from kilonet import shelf
     from kilonet.predict import Predictor
 
     torch.set_num_threads(1)
-    return Predictor(rundir.single(rundir.find(run, project)).model(model_file)).probabilities
+    return Predictor(shelf.single(shelf.find(run, project)).model(model_file)).probabilities
 
 
 def pack_model(model: Classifier, sha256: str) -> Packed:
