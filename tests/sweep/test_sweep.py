@@ -16,7 +16,7 @@ from kilonet import measuring
 from kilonet.config import read_toml
 from kilonet.errors import ModelError, RunError
 from kilonet.evaluation import evaluate
-from kilonet.sweep import spec
+from kilonet.sweep import spec, winner
 from kilonet.sweep.results import Trial, importances, ranked, to_csv, trials
 from sweep.making import OWN, alone, begun, run, standing
 
@@ -79,10 +79,10 @@ def test_a_sweep_from_its_command_to_its_winner(
     points = {(row["batch_size"], row["lr"]) for row in rows}
     assert points == {(size, lr) for size in ("32", "64") for lr in ("0.001", "0.05")}
     best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
-    winner = found["winner"]
-    assert (winner["trial"], winner["state"], winner["readings"]) == (int(best["trial"]), "measured", 1)
+    won = found["winner"]
+    assert (won["trial"], won["state"], won["readings"]) == (int(best["trial"]), "measured", 1)
     metrics = json.loads((path / "winner" / "metrics.json").read_text())
-    assert winner["metrics"] == metrics
+    assert won["metrics"] == metrics
     assert metrics["val"]["accuracy"] == float(best["val_accuracy"])  # trained again, to the same bits
     config = read_toml(path / "winner.toml")
     assert (str(config.training.lr), str(config.training.batch_size)) == (best["lr"], best["batch_size"])
@@ -278,3 +278,20 @@ def test_importance_finds_the_axis_that_matters(tmp_path: Path) -> None:
     assert importances(found[:5], space) == {}
     assert ranked(found)[0].number == 6
     assert trials(standing(begun(tmp_path / "runs", "lr=1e-3..1:log", "weight-decay=0.0..1"))) == []
+
+
+@pytest.mark.full
+def test_a_winner_that_was_interrupted_is_finished_by_the_same_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*WORDS, "--set", "lr=0.02,0.05", "--name", "s")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(winner, "finish", interrupted)
+        assert run(*words) == 130
+    assert capsys.readouterr().err.splitlines()[0] == "error: interrupted"
+    found = spoken(capsys, *words)["winner"]
+    assert (found["state"], found["readings"], found["here"]) == ("measured", 1, True)
