@@ -261,6 +261,8 @@ def read_toml(path: Path) -> Config:
         ConfigError: for a file that is not there or not TOML, an unknown key or a value that won't do.
     """
     table = read_table(path)
+    if not isinstance(table.get("training", {}), dict):
+        raise ConfigError(f"{path}: [training] should be a table")
     return from_table({name: value for name, value in table.items() if name not in {"format", "versions", "parts"}})
 
 

@@ -112,6 +112,7 @@ def test_an_attempt_elsewhere_is_lost_when_it_gave_no_sign_of_life_for_long(
         if not beaten:  # killed between the transaction that makes it and its first sign of life
             elsewhere.setattr(optuna.storages.RDBStorage, "record_heartbeat", lambda *_: None)
         begun(ledger(url), 0)
+    time.sleep(2.5)
     ours = ledger(url)
     ours.recover(list(ours.standing().running.values()))
     assert list(ours.standing().running) == [0]  # whoever has just come judges nobody

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from PIL import Image
 
 from kilonet import measuring
 from kilonet.config import read_toml
-from kilonet.errors import RunError
+from kilonet.errors import ModelError, RunError
 from kilonet.evaluation import evaluate
-from kilonet.sweep import spec
-from kilonet.sweep.results import Trial, importances, ranked, trials
+from kilonet.sweep import spec, winner
+from kilonet.sweep.results import Trial, importances, ranked, to_csv, trials
 from sweep.making import OWN, alone, begun, run, standing
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -78,10 +79,10 @@ def test_a_sweep_from_its_command_to_its_winner(
     points = {(row["batch_size"], row["lr"]) for row in rows}
     assert points == {(size, lr) for size in ("32", "64") for lr in ("0.001", "0.05")}
     best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
-    winner = found["winner"]
-    assert (winner["trial"], winner["state"], winner["readings"]) == (int(best["trial"]), "measured", 1)
+    won = found["winner"]
+    assert (won["trial"], won["state"], won["readings"]) == (int(best["trial"]), "measured", 1)
     metrics = json.loads((path / "winner" / "metrics.json").read_text())
-    assert winner["metrics"] == metrics
+    assert won["metrics"] == metrics
     assert metrics["val"]["accuracy"] == float(best["val_accuracy"])  # trained again, to the same bits
     config = read_toml(path / "winner.toml")
     assert (str(config.training.lr), str(config.training.batch_size)) == (best["lr"], best["batch_size"])
@@ -93,6 +94,7 @@ def test_a_sweep_from_its_command_to_its_winner(
     assert spoken(capsys, "sweep", "--name", "s") == found
 
 
+@pytest.mark.full
 def test_the_winner_of_several_seeds_is_the_trial_s_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = spoken(capsys, *WORDS, "--set", "lr=0.02", "--seeds", "2", "--name", "s", "--seed", "3")
     summary = found["winner"]["metrics"]
@@ -101,6 +103,7 @@ def test_the_winner_of_several_seeds_is_the_trial_s_seeds(tmp_path: Path, capsys
     assert (tmp_path / "runs" / "s" / "winner" / "seed-4" / "metrics.json").exists()
 
 
+@pytest.mark.full
 def test_a_later_winner_is_measured_too_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = (*WORDS, "--set", "lr=1e-6,0.05", "--name", "s")
     assert spoken(capsys, *words, "--trials", "1")["winner"]["readings"] == 1
@@ -249,6 +252,19 @@ def test_what_is_not_kilonet_s_in_the_database_is_refused(tmp_path: Path) -> Non
     assert spec.from_document(json.loads(json.dumps(good))) == sweep.spec
 
 
+def test_a_file_that_only_the_database_names_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("raise SystemExit('imported')")
+    found = replace(begun(tmp_path / "runs", "lr=0.01,0.02").spec, texts=(f"model={tmp_path}/net.py:Net,linear",))
+    with pytest.raises(ModelError, match="not imported because a database says so"):
+        found.check_files({})
+
+
+def test_a_text_from_another_machine_is_no_formula(tmp_path: Path) -> None:
+    found = Trial(0, "complete", {"lr": 0.1}, 0.5, None, 1.0, 650, 1, 1.0, "=1+1", None)
+    text = to_csv([found], begun(tmp_path / "runs", "lr=0.01,0.1").spec)
+    assert text.splitlines()[1] == "0,complete,0.1,0.5,,1.0,650,1,1.0,'=1+1,"
+
+
 def test_importance_finds_the_axis_that_matters(tmp_path: Path) -> None:
     space = begun(tmp_path / "runs", "lr=1e-3..1:log", "weight-decay=0.0..1").spec
     found = [
@@ -262,3 +278,20 @@ def test_importance_finds_the_axis_that_matters(tmp_path: Path) -> None:
     assert importances(found[:5], space) == {}
     assert ranked(found)[0].number == 6
     assert trials(standing(begun(tmp_path / "runs", "lr=1e-3..1:log", "weight-decay=0.0..1"))) == []
+
+
+@pytest.mark.full
+def test_a_winner_that_was_interrupted_is_finished_by_the_same_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*WORDS, "--set", "lr=0.02,0.05", "--name", "s")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(winner, "finish", interrupted)
+        assert run(*words) == 130
+    assert capsys.readouterr().err.splitlines()[0] == "error: interrupted"
+    found = spoken(capsys, *words)["winner"]
+    assert (found["state"], found["readings"], found["here"]) == ("measured", 1, True)

@@ -94,8 +94,14 @@ def to_csv(found: list[Trial], spec: Spec) -> str:
     writer.writerow(["trial", "state", *keys, *figures])
     for trial in found:
         values = [trial.values.get(key) for key in keys]
-        writer.writerow([trial.number, trial.state, *values, *(getattr(trial, name) for name in told)])
+        row = [trial.number, trial.state, *values, *(getattr(trial, name) for name in told)]
+        writer.writerow([_plain(cell) for cell in row])
     return text.getvalue()
+
+
+def _plain(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: texts come from other machines."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell
 
 
 def importances(found: list[Trial], spec: Spec) -> dict[str, float]:

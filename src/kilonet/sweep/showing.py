@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -24,6 +25,7 @@ class SweepDisplay:
         console = Console(stderr=True)
         self._asked = asked
         self._first: int | None = None
+        self._since = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[more]}"),
             TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
@@ -41,8 +43,9 @@ class SweepDisplay:
 
     def told(self, counts: Counts) -> None:
         """Show how far the sweep is."""
-        first = self._first = counts.done if self._first is None else self._first
-        elapsed, new = self._progress.tasks[0].elapsed or 0.0, counts.done - first
+        if self._first is None:
+            self._first, self._since = counts.done, time.monotonic()
+        elapsed, new = time.monotonic() - self._since, counts.done - self._first
         best = "" if counts.score is None else f"best {display.percent(counts.score)} (trial {counts.best})"
         rate = f"{60 * new / elapsed:.1f} trials/min  " if new and elapsed > 0 else ""
         endless = self._asked >= NO_END

@@ -101,13 +101,13 @@ class Spec:
         Raises:
             ModelError: if one was not, or is not.
         """
-        for name, known in self.own.items():
+        for name in sorted({*filter(is_file, self.models), *self.own}):
             if name not in files:
                 raise ModelError(
                     f"the sweep trains {name!r}, which is not imported because a database says so",
                     f"give the file: --model path/to/{name}",
                 )
-            if sha256_of(files[name]) != known:
+            if sha256_of(files[name]) != self.own.get(name):
                 raise ModelError(f"{files[name]} is another file than the one that the sweep began with", "put it back")
 
 
