@@ -187,9 +187,12 @@ def _listening(what: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = str(error).lower()
-        why = f"no answer for {seconds:.0f} s" if "timed out" in told or "timeout" in told else "its connection broke"
+        why = f"no answer for {seconds:.0f} s" if _timed_out(error) else "its connection broke"
         raise LostError(f"{what}: {why}", stopping.current().hint) from error
+
+
+def _timed_out(error: RuntimeError) -> bool:
+    return any(words in str(error).lower() for words in ("timed out", "timeout"))
 
 
 def _missed() -> str:
@@ -266,6 +269,22 @@ def wait() -> None:
     """Wait for the others, but not for one that is gone."""
     with suppress(LostError):
         total(torch.zeros(1))
+
+
+def part() -> None:
+    """Wait until all have done what they had to do, rank 0 its measuring: where one of them dies, none has ended well.
+
+    After ten minutes a rank ends by itself.
+
+    Raises:
+        LostError: if one of them dies.
+    """
+    if _group is not None:
+        try:
+            dist.barrier()
+        except RuntimeError as error:
+            if not _timed_out(error):
+                raise LostError(f"{_missed()}: its connection broke", stopping.current().hint) from error
 
 
 def on_all(work: Callable[[], T]) -> T:

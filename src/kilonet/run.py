@@ -199,8 +199,7 @@ def make_folders(run: Run, made: Plan) -> None:
 def train(state: State, made: Plan, progress: Progress | None, watch: Watch, stop: Stop) -> None:
     """Train to the end, with checkpoints on the way, and one there.
 
-    Where several ranks train together, each does so from rank 0's state; only rank 0 has a `progress`. They part when
-    the training has ended.
+    Where several ranks train together, each does so from rank 0's state; only rank 0 has a `progress`.
     """
 
     def after_step(now: State) -> None:
@@ -230,7 +229,6 @@ def train(state: State, made: Plan, progress: Progress | None, watch: Watch, sto
         stop.agreed = None
     if progress and saved < state.epoch:
         progress.save(state)
-    ranks.leave()
 
 
 @contextmanager

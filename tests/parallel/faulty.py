@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kilonet import cli, files, images, ranks, stock, together
+from kilonet import cli, files, images, measuring, ranks, stock, together
 
 RANK = int(os.environ["RANK"])
 
@@ -57,6 +58,18 @@ def full_disk() -> None:
     put(files, "write", write)
 
 
+def killed_once() -> None:
+    before = measuring.write_metrics
+
+    def write(*given: Any, **more: Any) -> None:
+        if not Path("killed").exists():
+            Path("killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        before(*given, **more)
+
+    put(measuring, "write_metrics", write)
+
+
 def soon() -> None:
     ranks.ANSWER = 12.0
 
@@ -68,6 +81,7 @@ FAULTS = {
     "other-settings": (1, another_batch_size),
     "no-data": (1, no_data),
     "full-disk": (0, full_disk),
+    "killed-measuring": (0, killed_once),
     "impatient": (None, soon),
 }
 

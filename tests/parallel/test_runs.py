@@ -93,6 +93,16 @@ def test_a_killed_rank_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+def test_rank_0_killed_while_it_measures_comes_back(tmp_path: Path) -> None:
+    words = on_this_host(2, str(HERE / "faulty.py"), "killed-measuring", *TRAIN[2:], "--epochs", "2", restarts=1)
+    with launched(*words, folder=tmp_path) as launch:
+        assert launch.wait() == 0, launch.said()
+    assert launch.errors() == ["error: rank 1 of 2 has lost another one: its connection broke"]
+    assert "going on after epoch 2" in launch.said()
+    assert Run(tmp_path / "runs" / "train").finished()
+
+
+@pytest.mark.full
 def test_a_rank_killed_before_there_is_a_run_begins_one(tmp_path: Path) -> None:
     """By torchrun's other way of meeting, in which a launch keeps one store over its restarts."""
     words = ("--nproc-per-node", "2", "--max-restarts", "2", "--master-port", "29390", *TRAIN, "--epochs", "2")

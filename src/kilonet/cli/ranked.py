@@ -23,6 +23,7 @@ def as_one() -> Iterator[None]:
         try:
             with _silent(number > 0):
                 yield
+            ranks.part()
         except (KilonetError, OSError):
             if not ranks.speaks():
                 sys.exit(1)
