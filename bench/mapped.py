@@ -4,7 +4,8 @@
     python bench/mapped.py FOLDER [PART ...] [--models MODEL ...] [--images 1000000] [--repeats 3] [--seeds 5]
 
     rate       an epoch over the first `--images` of the folder, as they lie in their file and copied into memory, in
-               turn `--repeats` times behind one round that is not counted: medians, and the ratio of each round
+               turn `--repeats` times, each time the second of two: medians, and the ratio of each round; the clock's
+               seconds need a machine with nothing else to do, the processor's only `--threads 1`
     memory     `kilonet train FOLDER --epochs 1` in a process of its own, looked at twenty times a second: the most it
                had of its own memory (RssAnon), and of that with the pages of the file (VmRSS)
     accuracy   full MNIST, 50,000 / 10,000, last weights on the validation images, `--seeds` seeds each: in any order,
@@ -47,29 +48,35 @@ MOST = 1.5e9
 """Bytes of a process's own memory that training may take."""
 
 
-def epoch_seconds(data: kn.ImageSet, model: str) -> float:
-    """Seconds of an epoch over all images, without validation; how they are read is left to Kilonet."""
-    training = replace(kn.recipe(model, epochs=1), threads=world.cores())
+def epoch_seconds(data: kn.ImageSet, model: str, threads: int) -> tuple[float, float]:
+    """Seconds of a second epoch over all images, by the clock and of the processor; there is no validation."""
+    training = replace(kn.recipe(model, epochs=2), threads=threads)
     net = kn.build(model, data.take(slice(0, 10_000)))
-    return next(kn.epochs(net, Splits(data, None, None, "all"), training)).seconds
+    epochs = kn.epochs(net, Splits(data, None, None, "all"), training)
+    next(epochs)
+    before = time.process_time()
+    return next(epochs).seconds, time.process_time() - before
 
 
-def rate(folder: Path, model: str, images: int, repeats: int) -> None:
+def rate(folder: Path, model: str, images: int, repeats: int, threads: int) -> None:
     """Print how fast training is on mapped images and on the same ones in memory."""
     mapped = kn.load(folder).take(slice(0, images))
     if not mapped.is_large:
         raise SystemExit(f"{len(mapped):,} images are copied into memory anyhow: give more")
     resident = replace(mapped, images=mapped.pixels)
-    rounds = [[epoch_seconds(one, model) for one in (mapped, resident)] for _ in range(repeats + 1)][1:]
-    seconds = [statistics.median(some) for some in zip(*rounds, strict=True)]
-    ratios = [there / here for here, there in rounds]
-    rates = [f"{len(mapped) / some:,.0f}" for some in seconds]
+    rounds = [[epoch_seconds(one, model, threads) for one in (mapped, resident)] for _ in range(repeats)]
     print(
-        f"rate      {model}: {rates[0]} images/s mapped, {rates[1]} in memory ({len(mapped):,} images, "
-        f"{mapped.images.nbytes / 1e9:.1f} GB): {statistics.median(ratios):.3f} of it "
-        f"({', '.join(f'{one:.3f}' for one in ratios)}; goal {GOAL})",
-        flush=True,
+        f"rate      {model}, {len(mapped):,} images, {mapped.images.nbytes / 1e9:.1f} GB, threads: {threads}; "
+        f"goal {GOAL}"
     )
+    for what, of in (("by the clock", 0), ("of the processor", 1)):
+        here, there = (statistics.median(one[side][of] for one in rounds) / len(mapped) for side in (0, 1))
+        ratios = [one[1][of] / one[0][of] for one in rounds]
+        print(
+            f"          {what}: {1e6 * here:.2f} us an image mapped, {1e6 * there:.2f} in memory: "
+            f"{statistics.median(ratios):.3f} of the rate ({', '.join(f'{one:.3f}' for one in ratios)})",
+            flush=True,
+        )
 
 
 def memory(folder: Path, model: str) -> None:
@@ -153,6 +160,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=world.cores(), help="of the rates")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"no part {unknown.pop()}: expected {', '.join(PARTS)}")
@@ -162,7 +170,7 @@ def main() -> None:
     parts = asked.parts or PARTS
     for model in asked.models:
         if "rate" in parts:
-            rate(asked.folder, model, asked.images, asked.repeats)
+            rate(asked.folder, model, asked.images, asked.repeats, asked.threads)
         if "memory" in parts:
             memory(asked.folder, model)
     if "accuracy" in parts:

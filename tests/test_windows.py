@@ -48,7 +48,7 @@ def test_every_image_comes_once_and_windows_look_at_whole_blocks(
 
 def test_orders_differ_by_seed_and_epoch_and_so_do_their_blocks() -> None:
     order = BlockOrder.over(100_000, 0, 784, 64)
-    assert (order.block, order.window) == (83, 6_208)
+    assert (order.block, order.window) == (97, 6_208)
     first, second = order.epoch(0).numpy(), order.epoch(1).numpy()
     assert np.mean(first == second) < 0.01
     assert np.mean(first == BlockOrder.over(100_000, 1, 784, 64).epoch(0).numpy()) < 0.01

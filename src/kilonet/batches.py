@@ -84,7 +84,7 @@ class SeededOrder:
         self.generator.set_state(state)
 
 
-BLOCK = 64 * 2**10
+BLOCK = 128 * 2**10
 """Bytes of pixels, some pages, that are drawn together where images lie on a disk."""
 WINDOW = 128 * 2**20
 """Bytes of pixels that are mixed with each other there."""

@@ -25,8 +25,8 @@ PIECE = 16 * 2**20
 """Bytes of pixels that are looked at together where all have to be."""
 _BIT = 2**20
 """Bytes that rows from everywhere are read in: with each image come the pages around it."""
-_PAGES = 64 * 2**10
-"""Bytes that pages are asked for in, a multiple of any system's page."""
+_PAGES = mmap.PAGESIZE
+"""Bytes that pages are asked for in."""
 
 
 class Mapped:
