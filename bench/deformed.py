@@ -81,6 +81,8 @@ def main() -> None:
     asked = parser.parse_args()
     if not 0 < asked.images < 2**32:
         parser.error("--images: IDX holds from 1 to 4,294,967,295")
+    if asked.to.exists():
+        parser.error(f"--to: {asked.to} exists already; name a new folder")
     try:
         mnist = kn.load("mnist")
         write(asked.to, mnist.take(slice(0, mnist.test_from)), asked.images, asked.seed)
