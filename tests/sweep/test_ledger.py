@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from kilonet.errors import ConfigError, RunError
 from kilonet.sweep import database
+from kilonet.sweep import ledger as attempts
 from kilonet.sweep.database import AwayError, Database, sqlite_url
 from kilonet.sweep.ledger import DONE, Ledger, identifier, slot_of
 
@@ -108,7 +109,7 @@ def test_an_attempt_elsewhere_is_lost_when_it_gave_no_sign_of_life_for_long(
     monkeypatch.setattr(database, "GRACE", 1)
     monkeypatch.setattr(database, "BEAT", 1)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("kilonet.sweep.ledger.MACHINE", "another")
+        elsewhere.setattr(attempts, "MACHINE", "another")
         if not beaten:  # killed between the transaction that makes it and its first sign of life
             elsewhere.setattr(optuna.storages.RDBStorage, "record_heartbeat", lambda *_: None)
         begun(ledger(url), 0)
@@ -126,10 +127,10 @@ def test_an_attempt_elsewhere_is_lost_when_it_gave_no_sign_of_life_for_long(
 def test_an_attempt_that_gives_signs_of_life_is_not_lost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "GRACE", 2)
     monkeypatch.setattr(database, "BEAT", 1)
-    monkeypatch.setattr("kilonet.sweep.ledger.MACHINE", "another")
+    monkeypatch.setattr(attempts, "MACHINE", "another")
     theirs = ledger(url)
     attempt = begun(theirs, 0)
-    monkeypatch.setattr("kilonet.sweep.ledger.MACHINE", "this")
+    monkeypatch.setattr(attempts, "MACHINE", "this")
     ours = ledger(url)
     with theirs.beating(attempt):
         for _ in range(8):
