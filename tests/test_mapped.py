@@ -133,6 +133,7 @@ def test_what_is_known_of_images_does_not_depend_on_where_they_lie(
         assert np.array_equal(one.fingerprints(), other.fingerprints())
         assert one.extremes() == other.extremes() == (other.pixels.min(), other.pixels.max())
         assert models._statistics(one) == models._statistics(other)
+        assert one.histograms() is one.histograms()  # pixels on a disk are read once
         np.testing.assert_array_equal(one.pixels, other.pixels)
 
 

@@ -122,7 +122,7 @@ def advance(
 
 def ordered(training: Training, train: ImageSet) -> Training:
     """The settings with an order that suits the images: large files are not read at random, image by image."""
-    if train.is_large and training.batch_order == "seeded":
+    if train.is_large:
         return replace(training, batch_order="blocks")
     return training
 

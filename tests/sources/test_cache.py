@@ -124,6 +124,14 @@ def test_an_entry_whose_labels_do_not_fit_is_made_anew(source: Path, decoder: De
     assert decoder.calls == 2
 
 
+def test_an_entry_says_no_more_of_many_files_than_of_one(source: Path, decoder: Decoder) -> None:
+    sizes = []
+    for number in (1, 1000):
+        cache.get("test", cache.stamps([source] * number), decoder)
+        sizes += [path.stat().st_size for path in sorted(cache.root().rglob("meta.json"), key=os.path.getmtime)[-1:]]
+    assert sizes[0] == sizes[1]
+
+
 def test_a_decoder_that_fails_leaves_nothing(source: Path) -> None:
     def fail() -> kn.ImageSet:
         raise kn.DataError("no")

@@ -346,10 +346,21 @@ def test_no_room_in_the_cache_is_told_of_what_must_be_decoded_there(
     idx_pairs(tmp_path, packed=True)
     large()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(kn.DataError, match=r"unpacks to 2,160 bytes, for which there is no room in") as failure:
+    with pytest.raises(kn.DataError, match=r"unpacks to 2,160 bytes, which can't be kept in .*: No space") as failure:
         kn.load(tmp_path)
     assert "XDG_CACHE_HOME" in str(failure.value.hint)
     assert not list(cache.root().rglob("*.npy"))
+
+
+def test_what_is_large_is_not_decoded_in_memory_where_there_can_be_no_cache(
+    tmp_path: Path, large: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idx_pairs(tmp_path, packed=True)
+    large()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(kn.DataError, match=r"unpacks to 2,160 bytes, which can't be kept in .*: it can't be written"):
+        kn.load(tmp_path)
 
 
 def test_a_meta_json_of_someone_else_is_passed_over(tmp_path: Path) -> None:

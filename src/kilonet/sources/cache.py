@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import platformdirs
 from filelock import FileLock
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from kilonet.sources.streams import Stream
 
-_VERSION = 1
+_VERSION = 2
 
 
 def root() -> Path:
@@ -31,16 +32,34 @@ def root() -> Path:
     return platformdirs.user_cache_path("kilonet", appauthor=False) / "data"
 
 
-def stamps(paths: Sequence[Path]) -> list[list[Any]]:
-    """What tells whether files have changed: path, size in bytes and time of change in ns of each."""
-    return [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+@dataclass(frozen=True)
+class Stamps:
+    """Files that data comes from.
+
+    Attributes:
+        paths: a checksum of their paths, 64 hex digits.
+        states: a checksum of their paths, sizes and times of change, 64 hex digits; another one once any has changed.
+    """
+
+    paths: str
+    states: str
 
 
-def get(name: str, origin: list[list[Any]], decode: Callable[[], ImageSet | Stream]) -> ImageSet:
+def stamps(paths: Sequence[Path]) -> Stamps:
+    """What tells whether files have changed, however many they are."""
+    of_paths, of_states = hashlib.sha256(), hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        of_paths.update(json.dumps(str(path)).encode())
+        of_states.update(json.dumps([str(path), stat.st_size, stat.st_mtime_ns]).encode())
+    return Stamps(of_paths.hexdigest(), of_states.hexdigest())
+
+
+def get(name: str, origin: Stamps, decode: Callable[[], ImageSet | Stream]) -> ImageSet:
     """An image set from the cache, or decoded and put there.
 
     The entry is written beside its place, renamed into it and guarded by a lock, so that two processes may
-    ask at once. Where the cache can't be written, the decoded data is returned all the same, but for a stream.
+    ask at once. Where the cache can't be written, decoded data is returned all the same; a stream is refused.
 
     Args:
         name: a word for the entry's folder; what is cached under it is told apart by the paths in `origin`.
@@ -48,33 +67,33 @@ def get(name: str, origin: list[list[Any]], decode: Callable[[], ImageSet | Stre
         decode: makes the image set, or a stream of a large one, if it is not in the cache.
 
     Raises:
-        DataError: if there is no room for a stream.
+        DataError: if a stream can't be kept there.
     """
-    key = hashlib.sha256(json.dumps([name, [stamp[0] for stamp in origin]]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([name, origin.paths]).encode()).hexdigest()[:16]
     entry = root() / f"{name}-{key}"
     if (data := _read(entry, origin)) is not None:
         return data
     with _locked(entry) as writable:
         if not writable:
-            return _whole(decode())
+            return _in_memory(decode(), "it can't be written")
         if (data := _read(entry, origin)) is not None:
             return data
         decoded = decode()
         try:
             _write(entry, origin, decoded)
         except OSError as error:
-            if isinstance(decoded, ImageSet):
-                return decoded
-            raise DataError(
-                f"{decoded.origin} unpacks to {math.prod(decoded.shape):,} bytes, for which there is no room in "
-                f"{root()}: {error.strerror}",
-                "make room there, or set XDG_CACHE_HOME to a folder that has some",
-            ) from None
-    return _read(entry, origin) or _whole(decoded)
+            return _in_memory(decoded, str(error.strerror))
+    return _read(entry, origin) or _in_memory(decoded, "what was written there does not read as it should")
 
 
-def _whole(decoded: ImageSet | Stream) -> ImageSet:
-    return decoded if isinstance(decoded, ImageSet) else decoded.whole()
+def _in_memory(decoded: ImageSet | Stream, why: str) -> ImageSet:
+    """What was decoded, where it can't be kept; a stream is too large for memory."""
+    if isinstance(decoded, ImageSet):
+        return decoded
+    raise DataError(
+        f"{decoded.origin} unpacks to {math.prod(decoded.shape):,} bytes, which can't be kept in {root()}: {why}",
+        "make room there, or set XDG_CACHE_HOME to a folder that has some",
+    )
 
 
 @contextmanager
@@ -90,16 +109,16 @@ def _locked(entry: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _write(entry: Path, origin: list[list[Any]], data: ImageSet | Stream) -> None:
+def _write(entry: Path, origin: Stamps, data: ImageSet | Stream) -> None:
     with files.whole_folder(entry) as building:
-        store.write(building, data, {"version": _VERSION, "stamps": origin})
+        store.write(building, data, {"version": _VERSION, "stamps": origin.states})
 
 
-def _read(entry: Path, origin: list[list[Any]]) -> ImageSet | None:
+def _read(entry: Path, origin: Stamps) -> ImageSet | None:
     """What the entry holds, or None if there is none, or a damaged one, or one of other files or another version."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, KilonetError):
         if is_inside(entry, root()):
             meta = store.description(entry)
-            if meta["version"] == _VERSION and meta["stamps"] == origin:
+            if meta["version"] == _VERSION and meta["stamps"] == origin.states:
                 return store.read(entry)
     return None
