@@ -345,7 +345,7 @@ def test_a_reader_that_stops_reading_is_no_error(words: list[str]) -> None:
 KILLS = Path(__file__).with_name("kills.py")
 
 
-@pytest.mark.parametrize("every", [29, pytest.param(1, marks=pytest.mark.full)])
+@pytest.mark.parametrize("every", [29, pytest.param(3, marks=pytest.mark.full)])
 def test_a_kill_at_any_file_operation_loses_nothing(every: int, tmp_path: Path) -> None:
     """Killed before each (or every so many) file that a run opens, renames or makes: all that can be on the disk."""
     done = subprocess.run(
