@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 from copy import deepcopy
@@ -233,6 +234,19 @@ def load_class(name: str) -> Callable[[], Any]:
         )
     found: Callable[[], Any] = getattr(module, class_name)
     return found
+
+
+def file_checksum(name: str) -> str:
+    """The SHA-256 of the file in `path/to/file.py:ClassName`, as 64 hex digits.
+
+    Raises:
+        ModelError: if it can't be read.
+    """
+    path = Path(name.rpartition(":")[0] or name).expanduser()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"can't read the model's file {printable(str(path))}: {error.strerror}") from None
 
 
 def make_instance(make: Callable[[], Any], name: str) -> nn.Module:

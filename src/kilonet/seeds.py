@@ -119,7 +119,7 @@ def finish_seeds(
         config, parts = run.untouched_config()
         for damaged in run.damaged():
             say(f"{run.path / damaged} is damaged or gone: it is made again")
-        if epochs is not None:
+        if epochs is not None and epochs != config.training.epochs:
             config = extended(config, epochs)
             run.unseal()
             run.rewrite_config(config, parts)
@@ -246,7 +246,7 @@ class _Work:
         (run.path / "summary.json").unlink(missing_ok=True)
         run.unseal()
         try:
-            for finding in finish(inside, made, watch(made, seed), say, whole=run):
+            for finding in finish(inside, made, watch(made, seed), lambda line: say(f"{name}: {line}"), whole=run):
                 say(f"{name}: {finding.name}: {finding.what}{self._advice(finding)}")
         except DivergedError as error:
             say(f"{name}: {error.message}: it is left out")

@@ -122,6 +122,7 @@ def test_an_attempt_elsewhere_is_lost_when_it_gave_no_sign_of_life_for_long(
         ours.recover(running)
         time.sleep(0.2)
     assert ours.standing().open(1) == 0
+    assert ours.standing().lost[0] == 0
 
 
 def test_an_attempt_that_gives_signs_of_life_is_not_lost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from kilonet.errors import RunError
 from kilonet.sweep import database, worker
@@ -136,6 +137,19 @@ def test_a_database_that_is_away_at_the_start_is_waited_for_and_then_a_clear_lin
     Database(server.url, said.append)
     later.join()
     assert len(said) <= 1
+
+
+def test_a_lock_whose_holder_is_gone_holds_nobody_up_for_long(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine leaves it whose link is cut between two statements."""
+    for name, seconds in (("IDLE", 2), ("LOCKED", 3)):
+        monkeypatch.setattr(database, name, seconds)
+    theirs, ours = (Ledger(Database(server.url), "s") for _ in range(2))
+    holding = theirs.database.rdb.engine.connect()
+    holding.execute(text("LOCK TABLE trials IN ACCESS EXCLUSIVE MODE"))
+    start = time.monotonic()
+    assert ours.begin(0) is not None
+    assert 1 < time.monotonic() - start < 15
+    assert theirs.begin(1) is not None
 
 
 def test_a_database_that_is_not_there_is_refused_at_once(server: Server) -> None:

@@ -213,6 +213,7 @@ def test_a_model_of_ones_own_is_trained_but_not_because_the_database_says_so(
         (("--set", "momentum=0..0.9"), "expected 0 unless with sgd"),
         (("--set", "lr=0.1", "--storage", "here"), "is no URL"),
         (("--name", "s", "--lr", "0.1"), "--lr won't do without --set"),
+        (("--name", "s", "--pruner", "none"), "--pruner won't do without --set"),
         (("--set", "lr=0.1", "--set", "model=missing.py:Net"), "can't read the model's file missing.py"),
     ],
 )
@@ -221,6 +222,26 @@ def test_what_will_not_do_is_refused_in_a_line(
 ) -> None:
     assert told in refused(capsys, "sweep", "digits", *words)
     assert not list(Path("runs").glob("*"))
+
+
+def test_torchrun_starts_no_sweep_and_one_line_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    told = "kilonet sweep is not for torchrun, which started 2 of it"
+    assert told in refused(capsys, *WORDS, "--set", "lr=0.1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("kilonet.cli.ranked.time.sleep", lambda _: None)
+    assert run(*WORDS, "--set", "lr=0.1") == 1
+    assert capsys.readouterr() == ("", "")
+    assert not list(Path("runs").glob("*"))
+
+
+def test_settings_may_need_what_is_swept(tmp_path: Path) -> None:
+    sweep = begun(tmp_path, "optimizer=sgd", "lr=0.1,0.2", training={"epochs": 1, "momentum": 0.9})
+    assert sweep.spec.models == ("linear",)
+    assert sweep.spec.config({"optimizer": "sgd", "lr": 0.1}).training.momentum == 0.9
 
 
 def test_a_run_s_name_is_not_taken_and_a_sweep_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,15 +12,15 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 import kilonet as kn
-from kilonet.errors import Interrupted, RunError
+from kilonet.errors import Interrupted, ModelError, RunError
 from kilonet.history import Epoch
 from kilonet.images import ImageSet
-from kilonet.sweep import database, sampling, scoring, sweeping, worker
+from kilonet.sweep import database, sampling, scoring, sweeping, winner, worker
 from kilonet.sweep.database import AwayError, Database
 from kilonet.sweep.ledger import Ledger, identifier
 from kilonet.sweep.scoring import EndedEarlyError, score
 from kilonet.sweep.unsent import Outcome
-from sweep.making import alone, begun, standing, work
+from sweep.making import OWN, alone, begun, standing, work
 
 pytestmark = pytest.mark.usefixtures("alone")
 __all__ = ["alone"]
@@ -107,10 +107,24 @@ def test_a_trial_that_ends_processes_again_and_again_goes_wrong(tmp_path: Path) 
     for _ in range(worker.MOST_LOST):
         attempt = ledger.begin(0)
         assert attempt is not None
+        ledger.database.rdb.set_trial_user_attr(identifier(attempt), "died", True)
         ledger.database.rdb.set_trial_state_values(identifier(attempt), TrialState.FAIL)
     done = work(sweep, 2).done
     assert done[0].user_attrs["result"]["wrong"] == f"{worker.MOST_LOST} processes ended with it"
     assert done[1].user_attrs["result"]["wrong"] is None
+
+
+def test_a_model_s_file_that_changes_meanwhile_is_not_trained(tmp_path: Path) -> None:
+    own = tmp_path / "net.py"
+    own.write_text(OWN.format("nn.Flatten(), nn.Linear(64, 10)"))
+    sweep = begun(tmp_path, "lr=0.01,0.05", model=f"{own}:Net")
+    assert len(work(sweep, 1).done) == 1
+    own.write_text(OWN.format("nn.Flatten(), nn.ReLU(), nn.Linear(64, 10)"))
+    with pytest.raises(ModelError, match="is another file than the one that the sweep began with"):
+        work(sweep, 2)
+    with pytest.raises(ModelError, match="is another file"):
+        winner.measure(sweep, standing(sweep), lambda _: None)
+    assert (len(standing(sweep).done), standing(sweep).lost[1]) == (1, 0)
 
 
 def test_an_interrupted_trial_is_open_again_with_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kilonet.errors import KilonetError
+from kilonet.errors import ConfigError, KilonetError, LostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +26,9 @@ def as_one() -> Iterator[None]:
             with _silent(number > 0):
                 yield
             ranks.part()
-        except (KilonetError, OSError):
+        except (KilonetError, OSError) as error:
+            if isinstance(error, LostError):
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, to all that it sees are left
             if not ranks.speaks():
                 sys.exit(1)
             raise
@@ -37,6 +41,19 @@ def as_one() -> Iterator[None]:
 def is_first() -> bool:
     """Whether torchrun started this process as rank 0, or did not start it."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def check_alone(command: str, hint: str) -> None:
+    """Make sure that torchrun did not start several processes for a command that does not train over ranks.
+
+    Raises:
+        ConfigError: on rank 0, if it did; the others end when it has said so.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+        if not is_first():
+            time.sleep(5)
+            sys.exit(1)
+        raise ConfigError(f"{command} is not for torchrun, which started {os.environ['WORLD_SIZE']} of it", hint)
 
 
 @contextmanager

@@ -75,7 +75,10 @@ def sweep(
         Name of the sweep; made of what it is if not given.
     """
     from kilonet import display, world
+    from kilonet.cli.ranked import check_alone
     from kilonet.models import is_file
+
+    check_alone("kilonet sweep", "start it by itself, on each machine: they meet in the database")
 
     try:
         from kilonet.sweep import results, showing, sweeping, winner
@@ -93,7 +96,8 @@ def sweep(
         given = {**{k: v for k, v in settings.items() if k != "source"}, **flags}
         if model is not None and is_file(model):
             del given["model"]
-        _check_joining(name, [*given, *(["config"] if config else []), *(["sampler"] if sampler else [])])
+        more = {"config": config, "sampler": sampler, "pruner": pruner}
+        _check_joining(name, [*given, *(key for key, value in more.items() if value)])
         own = named_files([model] if model else [])
         begun = sweeping.join(project, str(name), storage, settings.get("source"), own, display.say)
     asked = begun.asked(trials, seconds is not None)

@@ -41,12 +41,12 @@ _HOPELESS = re.compile(
     r"permission denied|read-?only|malformed|not a database"
 )
 _NO_ROOM = re.compile("disk is full|No space left|could not extend file")
-_POSTGRES: dict[str, Any] = {
-    "pool_pre_ping": True,
-    "connect_args": {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
-                     "tcp_user_timeout": 15_000},
-}  # fmt: skip
-_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 60}}
+IDLE = 15
+"""Seconds after which PostgreSQL ends a transaction whose client says nothing, as after a cut link, with its locks."""
+LOCKED = 20
+"""Seconds that a statement waits for a lock."""
+_POSTGRES: dict[str, Any] = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5,
+                             "keepalives_count": 3, "tcp_user_timeout": 15_000}  # fmt: skip
 
 
 class AwayError(RunError):
@@ -108,12 +108,13 @@ class Database:
 
     def _opened(self) -> RDBStorage:
         sqlite = self._url.get_backend_name() == "sqlite"
+        how = {"timeout": 60} if sqlite else {**_POSTGRES, "options": _options(self._url)}
         text = self._url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # heartbeats are called experimental
             opened = RDBStorage(
-                text, dict(_SQLITE if sqlite else _POSTGRES), heartbeat_interval=BEAT, grace_period=GRACE
-            )  # fmt: skip
+                text, {"pool_pre_ping": not sqlite, "connect_args": how}, heartbeat_interval=BEAT, grace_period=GRACE
+            )
         if sqlite:
             _one_after_another(opened)
         return opened
@@ -123,6 +124,20 @@ class Database:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         line = _first_line(getattr(cause, "orig", None) or cause)
         return line.replace(self._url.password, "***") if self._url.password else line
+
+
+def _options(url: URL) -> str:
+    """What PostgreSQL is asked for in each session: not to wait for clients that are gone; the URL's own come last."""
+    settings = {
+        "idle_in_transaction_session_timeout": 1000 * IDLE,
+        "lock_timeout": 1000 * LOCKED,
+        "tcp_keepalives_idle": 10,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+    }
+    own = url.query.get("options", "")
+    ours = [f"-c {key}={value}" for key, value in settings.items()]
+    return " ".join([*ours, *([own] if isinstance(own, str) else own)])
 
 
 def _one_after_another(opened: RDBStorage) -> None:

@@ -44,7 +44,7 @@ class Standing:
     Attributes:
         done: the attempt that did each slot that is done.
         running: the attempt that works on each of those that are being done.
-        lost: how many attempts at each slot ended with their process.
+        lost: how many attempts at each slot ended with their process, machines that fell silent aside.
         former: the last attempt at each of those that are open again.
     """
 
@@ -112,7 +112,7 @@ class Ledger:
             elif trial.state is TrialState.RUNNING:
                 found.running.setdefault(slot, trial)
             else:
-                found.lost[slot] += "why" not in trial.user_attrs
+                found.lost[slot] += "died" in trial.user_attrs
                 found.former[slot] = trial
         return found
 
@@ -218,6 +218,7 @@ class Ledger:
             process, number = str(trial.user_attrs["process"]), identifier(trial)
             if trial.user_attrs["machine"] == MACHINE and _process(int(process.partition("/")[0])) != process:
                 with suppress(UpdateFinishedTrialError):
+                    self.database.ask(partial(self.database.rdb.set_trial_user_attr, number, "died", True))
                     self.database.ask(partial(self.database.rdb.set_trial_state_values, number, TrialState.FAIL))
         if running and time.monotonic() - self.database.steady > databases.GRACE:
             self.database.ask(self._lose_silent)

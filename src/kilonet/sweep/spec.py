@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from kilonet.config import Config, from_table, resolve
 from kilonet.errors import ConfigError, ModelError, RunError
-from kilonet.models import is_file
+from kilonet.models import file_checksum, is_file
 from kilonet.sweep import space
 from kilonet.sweep.space import Space
 
@@ -67,13 +67,18 @@ class Spec:
     @cached_property
     def first(self) -> Config:
         """The config of one of its trials, for what is the same in all."""
-        return self.config({axis.key: axis.ends[0] for axis in self.space.axes})
+        return self.config(self._corner)
+
+    @property
+    def _corner(self) -> dict[str, Any]:
+        """Values of the axes that go together: settings may need each other, as momentum needs sgd."""
+        return {axis.key: axis.ends[0] for axis in self.space.axes}
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models that its trials are of."""
         named = [axis.values for axis in self.space.axes if axis.key == "model"]
-        return named[0] if named else (self.config({}).model,)
+        return named[0] if named else (self.first.model,)
 
     @cached_property
     def identity(self) -> str:
@@ -81,7 +86,7 @@ class Spec:
         swept = {axis.key for axis in self.space.axes}
         configs = []
         for model in self.models:
-            table = asdict(self.config({"model": model}))
+            table = asdict(self.config({**self._corner, "model": model}))
             training = table.pop("training")
             kept = {key: value for key, value in training.items() if key not in swept | {"device", "threads"}}
             configs.append({**{k: v for k, v in table.items() if k not in _NO_MATTER}, "training": kept})
@@ -107,7 +112,7 @@ class Spec:
                     f"the sweep trains {name!r}, which is not imported because a database says so",
                     f"give the file: --model path/to/{name}",
                 )
-            if sha256_of(files[name]) != self.own.get(name):
+            if file_checksum(files[name]) != self.own.get(name):
                 raise ModelError(f"{files[name]} is another file than the one that the sweep began with", "put it back")
 
 
@@ -156,16 +161,3 @@ def short_name(model: str) -> str:
         return model
     path, colon, cls = model.rpartition(":")
     return f"{Path(path).name}:{cls}" if colon else Path(model).name
-
-
-def sha256_of(model: str) -> str:
-    """The checksum of a model's file.
-
-    Raises:
-        ModelError: if it can't be read.
-    """
-    path = Path(model.rpartition(":")[0] or model).expanduser()
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"can't read the model's file {path}: {error.strerror}") from None

@@ -17,12 +17,12 @@ from kilonet.beside import Died, side_by_side
 from kilonet.config import Config, read_table, resolve
 from kilonet.errors import ConfigError, KilonetError, ModelError, RunError
 from kilonet.images import split
-from kilonet.models import build, is_file, rehearse
+from kilonet.models import build, file_checksum, is_file, rehearse
 from kilonet.stopping import on_request
 from kilonet.sweep import space
 from kilonet.sweep.database import AwayError, Database, sqlite_url
 from kilonet.sweep.ledger import Ledger, Standing
-from kilonet.sweep.spec import Pruner, Sampler, Spec, from_document, named_files, sha256_of, short_name
+from kilonet.sweep.spec import Pruner, Sampler, Spec, from_document, named_files, short_name
 from kilonet.sweep.unsent import send_all
 from kilonet.sweep.worker import Counts, Job, load, parts_of
 
@@ -30,7 +30,7 @@ DEFAULT_TRIALS = 50
 """Trials where there is a range, and neither their number nor a time is given."""
 NO_END = 1_000_000
 """Trials where only the time ends them."""
-_RETRIES = 20
+_RETRIES = 1000
 """Processes that may die in a worker's place."""
 
 
@@ -107,7 +107,8 @@ def plan(
     for axis in axes:
         if axis.key in {**settings, **training}:
             raise ConfigError(f"{axis.key} is both set and swept", f"leave out --{axis.key.replace('_', '-')}")
-    whole = resolve(settings, training, base)
+    corner = {axis.key: axis.ends[0] for axis in axes}
+    whole = resolve(settings, {**training, **{k: v for k, v in corner.items() if k != "model"}}, base)
     if whole.committee > 1:
         raise ConfigError("a sweep trains single nets", "leave out --committee, and train one with the winner's config")
     own = named_files([whole.model, *(str(v) for axis in axes if axis.key == "model" for v in axis.values)])
@@ -121,7 +122,7 @@ def plan(
         sampler=drawn,
         pruner=pruner or ("none" if drawn == "grid" else "median"),
         parts={},
-        own={name: sha256_of(path) for name, path in own.items()},
+        own={name: file_checksum(path) for name, path in own.items()},
     )
     if drawn == "grid":
         spec.space.grid(0)
@@ -294,7 +295,7 @@ def work(
             workers,
             lambda _, told: watch(told) if isinstance(told, Counts) else say(str(told)),
             _RETRIES,
-            lambda number, how: say(f"worker {number}: {how}; its trial is open again"),
+            lambda number, how: say(f"worker {number}: {how}; another takes its place"),
         )
     if all(isinstance(ending, Died) for ending in endings):
         raise RunError(f"every worker died: {endings[0]}", f"kilonet doctor examines this machine; then {sweep.again}")

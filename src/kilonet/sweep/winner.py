@@ -44,11 +44,13 @@ def measure(sweep: Sweep, standing: Standing, say: Callable[[str], None]) -> dic
         directory there, and `metrics`: as in its `metrics.json` or, of several seeds, `summary.json`, once measured.
 
     Raises:
+        ModelError: if the file of a user's own model is not the one that the sweep began with.
         Interrupted: after Ctrl-C or SIGTERM; the same command goes on.
     """
     best = standing.best()
     if best is None:
         raise RunError(f"no trial of {sweep.name} is complete yet")
+    sweep.spec.check_files(sweep.planned.files)
     config = _config(sweep, best)
     files.write(sweep.path / "winner.toml", to_toml(config))
     slot = slot_of(best)
@@ -120,10 +122,12 @@ def _run(sweep: Sweep, slot: int, made: Plan) -> Run:
     for run in (Run(sweep.path / name) for name in names):
         if run.is_directory() and _alike(run.config) == _alike(made.config):
             return run
-    name = next(name for name in names if not (sweep.path / name).exists())
+    name = next((name for name in names if not (sweep.path / name).exists()), None)
+    if name is None:
+        raise RunError(f"{sweep.path} holds other runs under the names {' and '.join(names)}", "move them elsewhere")
     return start_seeds(made.config, sweep.path, name) if made.config.seeds > 1 else start(made, sweep.path, name)
 
 
 def _alike(config: Config) -> Config:
     """A config but for what makes no difference."""
-    return replace(config, training=replace(config.training, threads=1, engine="auto"))
+    return replace(config, source="", training=replace(config.training, threads=1, engine="auto"))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Ending = Literal["done", "time", "away"]
 
-MOST_LOST = 5
+MOST_LOST = 10
 """Processes that may end with a trial before it counts as one that went wrong."""
 _POLL = 0.5
 """Seconds between two looks at trials that others still run."""
@@ -160,8 +160,10 @@ class _Worker:
                 return "time"
             if slot is None:
                 time.sleep(_POLL)
-            elif not self._fill(slot, standing):
-                return "away"
+            else:
+                self.job.spec.check_files(self.job.files)
+                if not self._fill(slot, standing):
+                    return "away"
 
     def _fill(self, slot: int, standing: Standing) -> bool:
         """Do the trial of a slot, unless another process does; False if the database is away and the result kept."""
