@@ -345,13 +345,21 @@ def test_more_epochs_give_what_so_many_at_once_give(project: Path) -> None:
     assert results(kn.resume(half.path, epochs=5)) == expected
 
 
+def test_more_epochs_that_a_run_has_been_given_already_are_no_error(project: Path) -> None:
+    """The same command comes again: typed by hand, or by a launch that starts its ranks anew."""
+    expected = results(finished(project))
+    half = interrupted(project, 30)
+    for _ in range(2):
+        assert results(kn.resume(half.path, epochs=3)) == expected
+
+
 def test_more_epochs_are_refused_where_they_change_the_rest(project: Path) -> None:
     cycle = replace(LINEAR, training=replace(LINEAR.training, schedule="one-cycle"))
     found = finished(project, cycle)
     with pytest.raises(ConfigError, match="under one-cycle"):
         kn.resume(found.path, epochs=5)
     with pytest.raises(ConfigError, match="expected more than the run's 3"):
-        kn.resume(finished(project).path, epochs=3)
+        kn.resume(finished(project).path, epochs=2)
 
 
 def test_an_edited_config_is_not_gone_on_with(project: Path) -> None:

@@ -24,10 +24,12 @@ class Resident:
     Attributes:
         images: uint8, (N, C, H, W).
         labels: int64, (N,).
+        names: int64, (N,), on the CPU: the row of each image among all of them, where these are not all; or None.
     """
 
     images: Tensor
     labels: Tensor
+    names: Tensor | None = None
 
     @classmethod
     def of(cls, data: ImageSet, device: torch.device) -> Resident:

@@ -188,7 +188,14 @@ def _listening(what: str, seconds: float) -> Iterator[None]:
         yield
     except RuntimeError as error:
         why = f"no answer for {seconds:.0f} s" if _timed_out(error) else "its connection broke"
-        raise LostError(f"{what}: {why}", stopping.current().hint) from error
+        raise _lost(f"{what}: {why}") from error
+
+
+def _lost(what: str) -> LostError:
+    """The error for a rank that is lost; torchrun, which asks all others to stop then, is not to cut its line short."""
+    stop = stopping.current()
+    stop.ended = True
+    return LostError(what, stop.hint)
 
 
 def _timed_out(error: RuntimeError) -> bool:
@@ -274,17 +281,20 @@ def wait() -> None:
 def part() -> None:
     """Wait until all have done what they had to do, rank 0 its measuring: where one of them dies, none has ended well.
 
-    After ten minutes a rank ends by itself.
+    After ten minutes a rank ends by itself, and leaves word that it has not died.
 
     Raises:
         LostError: if one of them dies.
     """
-    if _group is not None:
-        try:
-            dist.barrier()
-        except RuntimeError as error:
-            if not _timed_out(error):
-                raise LostError(f"{_missed()}: its connection broke", stopping.current().hint) from error
+    if _group is None:
+        return
+    try:
+        dist.barrier()
+    except RuntimeError as error:
+        if not _timed_out(error) and not any(_group.store.check([f"left/{rank}"]) for rank in range(_group.size)):
+            raise _lost(f"{_missed()}: its connection broke") from error
+        with suppress(RuntimeError):
+            _group.store.set(f"left/{_group.number}", "")
 
 
 def on_all(work: Callable[[], T]) -> T:

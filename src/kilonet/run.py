@@ -264,7 +264,8 @@ def prepare(
 
     Args:
         run: from `kilonet.shelf.find`.
-        epochs: train for so many epochs in all, more than the run was to have; the constant schedule permits it.
+        epochs: train for so many epochs in all, as many as the run was to have or more; the constant schedule permits
+            more.
         model_file: `path/to/file.py:ClassName`, for a run of a model of the user's own.
         say: told, in lines, what of the run is damaged.
         load: as `plan` has it.
@@ -287,7 +288,7 @@ def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say, lo
             f"{run.path} went wrong in epoch {failed['epoch']} (its loss was {failed['loss']}): it would do so again",
             f"train anew with a lower --lr: kilonet train --config {run.path / 'config.toml'} --lr ...",
         )
-    if epochs is not None:
+    if epochs is not None and epochs != config.training.epochs:
         config = extended(config, epochs)
     elif run.finished() and not run.damaged():
         return None

@@ -20,11 +20,13 @@ class Stop:
         asked: Ctrl-C or SIGTERM has come.
         hint: one line: how to go on, or None while there is nothing to go on with.
         agreed: whether all ranks of a training know of it and stop at this step; None where one process trains.
+        ended: an error ends the work already, and requests change nothing any more.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self.agreed: bool | None = None
+        self.ended = False
         self.hint: str | None = None
         self._holding = 0
 
@@ -33,6 +35,8 @@ class Stop:
 
         Ranks of a training hold every one back: what started them may ask again where another one ends.
         """
+        if self.ended:
+            return
         again, self.asked = self.asked and self.agreed is None, True
         if again or not self._holding:
             raise KeyboardInterrupt

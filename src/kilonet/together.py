@@ -16,6 +16,7 @@ import torch
 
 from kilonet import ranks, run
 from kilonet.errors import ConfigError
+from kilonet.models import file_checksum
 from kilonet.rundir import Run
 from kilonet.state import begin
 from kilonet.stopping import on_request
@@ -132,6 +133,8 @@ def _compare(made: Plan) -> None:
     settings = {**config, **training, "threads": None, "device": made.model.mean.device.type}
     facts = {"Kilonet version": version("kilonet"), "PyTorch version": torch.__version__, "Kilonet code": _code()}
     ranks.same(facts, "install the same version on every host")
+    if made.model_file:
+        settings["model's file"] = f"checksum {file_checksum(made.model_file)[:16]}"
     ranks.same(settings, "give every host the same command line")
     parts = {
         f"{name} part": f"{part['n']:,} images, checksum {part['sha256'][:16]}"

@@ -138,4 +138,4 @@ class Loaded:
     def _load(self, rows: Tensor) -> Resident:
         images, labels = self._images[rows.numpy()], self._labels[rows.numpy()]
         self._images.let_go()
-        return Resident(torch.from_numpy(images).to(self._device), torch.from_numpy(labels).to(self._device))
+        return Resident(torch.from_numpy(images).to(self._device), torch.from_numpy(labels).to(self._device), rows)

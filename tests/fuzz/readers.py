@@ -486,13 +486,13 @@ def _read_cached(folder: Path) -> object:
     """Lay a damaged entry where the cache will look for it, and load what it stands for."""
     source = (folder / "some.npz").resolve()
     stamps = cache.stamps([source])
-    key = hashlib.sha256(json.dumps(["npz", stamps.paths]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(["npz", stamps.key]).encode()).hexdigest()[:16]
     entry = cache.root() / f"npz-{key}"
     entry.parent.mkdir(parents=True)
     (folder / "entry").rename(entry)
     meta = entry / "meta.json"
     if meta.is_file():
-        meta.write_bytes(meta.read_bytes().replace(_STAMPS, json.dumps(stamps.states).encode()))
+        meta.write_bytes(meta.read_bytes().replace(_STAMPS, json.dumps(stamps.state).encode()))
     return kn.load(source)
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,10 @@ def another_image() -> None:
     put(stock, "split", split)
 
 
+def another_net() -> None:
+    put(together, "file_checksum", lambda _: "0" * 64)
+
+
 def another_batch_size() -> None:
     sys.argv += ["--batch-size", "32"]
 
@@ -70,6 +75,28 @@ def killed_once() -> None:
     put(measuring, "write_metrics", write)
 
 
+def slow_to_speak() -> None:
+    before = ranks.speaks
+
+    def speaks() -> bool:
+        time.sleep(3)  # torchrun has asked all to stop by then
+        return before()
+
+    put(ranks, "speaks", speaks)
+
+
+def left_behind() -> None:
+    """Rank 0 measures for longer than the others wait for it."""
+    ranks.LOADING = 4.0
+    before = measuring.write_metrics
+
+    def write(*given: Any, **more: Any) -> None:
+        time.sleep(8)
+        before(*given, **more)
+
+    put(measuring, "write_metrics", write)
+
+
 def soon() -> None:
     ranks.ANSWER = 12.0
 
@@ -78,10 +105,13 @@ FAULTS = {
     "other-version": (1, another_version),
     "other-code": (1, another_code),
     "other-data": (1, another_image),
+    "other-net": (1, another_net),
     "other-settings": (1, another_batch_size),
     "no-data": (1, no_data),
     "full-disk": (0, full_disk),
     "killed-measuring": (0, killed_once),
+    "slow-to-speak": (None, slow_to_speak),
+    "left-behind": (None, left_behind),
     "impatient": (None, soon),
 }
 

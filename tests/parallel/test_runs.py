@@ -133,12 +133,21 @@ def test_sigterm_saves_and_resume_goes_on_to_the_same_bits(tmp_path: Path) -> No
 
 @pytest.mark.full
 def test_without_restarts_a_lost_rank_ends_all(tmp_path: Path) -> None:
-    with launched(*on_this_host(2, *TRAIN, "--epochs", "400"), folder=tmp_path) as launch:
+    words = (str(HERE / "faulty.py"), "slow-to-speak", *TRAIN[2:], "--epochs", "400")
+    with launched(*on_this_host(2, *words), folder=tmp_path) as launch:
         launch.until(lambda: epochs_done(tmp_path) >= 2)
         os.kill(launch.ranks()[1], signal.SIGKILL)
         assert launch.wait(60) == 1
         assert launch.errors() == ["error: rank 0 of 2 has lost another one: its connection broke"], launch.said()
         assert "hint: go on: torchrun ... -m kilonet resume runs/train" in launch.said()
+
+
+@pytest.mark.full
+def test_ranks_that_have_waited_long_enough_leave_rank_0_to_its_measuring(tmp_path: Path) -> None:
+    launch = finished(2, str(HERE / "faulty.py"), "left-behind", *TRAIN[2:], "--epochs", "2", folder=tmp_path)
+    assert launch.process.returncode == 0, launch.said()
+    assert launch.errors() == []
+    assert Run(tmp_path / "runs" / "train").finished()
 
 
 @pytest.mark.full
@@ -156,12 +165,13 @@ def test_a_full_disk_ends_all_with_one_line(tmp_path: Path) -> None:
         ("other-version", "rank 1 has another Kilonet version than rank 0: 9.9, not"),
         ("other-code", "rank 1 has another Kilonet code than rank 0"),
         ("other-data", "rank 1 has another train part than rank 0"),
+        ("other-net", "rank 1 has another model's file than rank 0: checksum"),
         ("other-settings", "rank 1 has another batch_size than rank 0: 32, not 64"),
         ("no-data", "rank 1: unknown source"),
     ],
 )
 def test_ranks_that_differ_are_refused_before_the_first_step(fault: str, error: str, tmp_path: Path) -> None:
-    launch = finished(2, str(HERE / "faulty.py"), fault, *TRAIN[2:], "--epochs", "2", folder=tmp_path)
+    launch = finished(2, str(HERE / "faulty.py"), fault, *DROPPING[2:], "--epochs", "2", folder=tmp_path)
     assert launch.process.returncode == 1
     assert len(launch.errors()) == 1, launch.said()
     assert error in launch.errors()[0]

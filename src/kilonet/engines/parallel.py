@@ -75,7 +75,7 @@ def _own_loss(model: Classifier, data: Resident, batch: Tensor, training: Traini
         images = images.round().to(torch.uint8) if isinstance(model, RawClassifier) else images
     device = images.device
     before = world.generators(device)
-    _seed(training, batch, device)
+    _seed(training, batch if data.names is None else data.names[batch], device)
     with over_ranks(model, counted):
         losses = F.cross_entropy(model(images), labels, label_smoothing=training.label_smoothing, reduction="sum")
         loss = losses * (counted / len(batch))
@@ -84,12 +84,14 @@ def _own_loss(model: Classifier, data: Resident, batch: Tensor, training: Traini
     return loss.detach()
 
 
-def _seed(training: Training, batch: Tensor, device: torch.device) -> None:
-    """Seed what draws in the net, dropout for one, by the batch and the rank: a training that goes on draws the same.
+def _seed(training: Training, names: Tensor, device: torch.device) -> None:
+    """Seed what draws in the net, dropout for one, by a batch's images, int64, (M,), among all, and the rank.
+
+    So a training that goes on draws the same, and no window of the images what another has drawn.
 
     Shares differ in size, so that the ranks' generators would part; the batch order may come from them.
     """
-    seed = zlib.crc32(batch.numpy().tobytes(), training.seed % 2**32) * ranks.size() + ranks.number()
+    seed = zlib.crc32(names.numpy().tobytes(), training.seed % 2**32) * ranks.size() + ranks.number()
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

@@ -33,43 +33,43 @@ def root() -> Path:
 
 
 @dataclass(frozen=True)
-class Stamps:
-    """Files that data comes from.
+class Origin:
+    """Where data comes from.
 
     Attributes:
-        paths: a checksum of their paths, 64 hex digits.
-        states: a checksum of their paths, sizes and times of change, 64 hex digits; another one once any has changed.
+        key: tells it from other origins.
+        state: is another one once what lies there has changed.
     """
 
-    paths: str
-    states: str
+    key: str
+    state: str = ""
 
 
-def stamps(paths: Sequence[Path]) -> Stamps:
-    """What tells whether files have changed, however many they are."""
+def stamps(paths: Sequence[Path]) -> Origin:
+    """Files: their paths tell them apart, their sizes and times of change whether they have changed; as checksums."""
     of_paths, of_states = hashlib.sha256(), hashlib.sha256()
     for path in paths:
         stat = path.stat()
         of_paths.update(json.dumps(str(path)).encode())
         of_states.update(json.dumps([str(path), stat.st_size, stat.st_mtime_ns]).encode())
-    return Stamps(of_paths.hexdigest(), of_states.hexdigest())
+    return Origin(of_paths.hexdigest(), of_states.hexdigest())
 
 
-def get(name: str, origin: Stamps, decode: Callable[[], ImageSet | Stream]) -> ImageSet:
+def get(name: str, origin: Origin, decode: Callable[[], ImageSet | Stream]) -> ImageSet:
     """An image set from the cache, or decoded and put there.
 
     The entry is written beside its place, renamed into it and guarded by a lock, so that two processes may
     ask at once. Where the cache can't be written, decoded data is returned all the same; a stream is refused.
 
     Args:
-        name: a word for the entry's folder; what is cached under it is told apart by the paths in `origin`.
-        origin: the files it comes from, as `stamps` gives them; the entry is made anew when they change.
+        name: a word for the entry's folder; what is cached under it is told apart by `origin`.
+        origin: where it comes from, files as `stamps` gives them; the entry is made anew when they change.
         decode: makes the image set, or a stream of a large one, if it is not in the cache.
 
     Raises:
         DataError: if a stream can't be kept there.
     """
-    key = hashlib.sha256(json.dumps([name, origin.paths]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([name, origin.key]).encode()).hexdigest()[:16]
     entry = root() / f"{name}-{key}"
     if (data := _read(entry, origin)) is not None:
         return data
@@ -109,16 +109,16 @@ def _locked(entry: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _write(entry: Path, origin: Stamps, data: ImageSet | Stream) -> None:
+def _write(entry: Path, origin: Origin, data: ImageSet | Stream) -> None:
     with files.whole_folder(entry) as building:
-        store.write(building, data, {"version": _VERSION, "stamps": origin.states})
+        store.write(building, data, {"version": _VERSION, "stamps": origin.state})
 
 
-def _read(entry: Path, origin: Stamps) -> ImageSet | None:
+def _read(entry: Path, origin: Origin) -> ImageSet | None:
     """What the entry holds, or None if there is none, or a damaged one, or one of other files or another version."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, KilonetError):
         if is_inside(entry, root()):
             meta = store.description(entry)
-            if meta["version"] == _VERSION and meta["stamps"] == origin.states:
+            if meta["version"] == _VERSION and meta["stamps"] == origin.state:
                 return store.read(entry)
     return None

@@ -138,7 +138,7 @@ def load(name: str) -> ImageSet:
         if folder.is_dir() and (found := idx.find(folder, known.prefix, follow=True)) is not None:
             return _from_files(name, known, found)
     try:
-        return cache.get(name, [["openml", known.openml_id]], lambda: _from_openml(name, known))
+        return cache.get(name, cache.Origin(f"openml:{known.openml_id}"), lambda: _from_openml(name, known))
     except FetchError as error:
         raise FetchError(error.message, f"{ways(name)}; mnist-5k and digits are always here") from None
 

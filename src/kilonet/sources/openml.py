@@ -46,7 +46,7 @@ def load(name: str) -> ImageSet:
     if not name:
         raise DataError("openml: needs a name or a number, such as openml:mnist_784 or openml:554")
     asked = {"data_id": int(name)} if name.isascii() and name.isdecimal() else {"name": quote(name, safe="")}
-    return cache.get("openml", [[f"openml:{name.lower()}"]], lambda: fetch(**asked))
+    return cache.get("openml", cache.Origin(f"openml:{name.lower()}"), lambda: fetch(**asked))
 
 
 def fetch(**asked: Any) -> ImageSet:
