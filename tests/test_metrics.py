@@ -35,6 +35,20 @@ def test_report_by_hand() -> None:
     assert found.loss == pytest.approx(torch_loss.item())
 
 
+def test_a_report_made_in_pieces_and_in_place_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels, rows = rng.normal(size=(10, 3)), rng.integers(0, 3, 10), np.arange(10)
+    whole = metrics.report(logits.copy(), labels, ("a", "b", "c"), rows)
+    monkeypatch.setattr(metrics, "_PIECE", 4)
+    apart = metrics.report(logits, labels, ("a", "b", "c"), rows)
+    own = metrics.report(in_place := logits.copy(), labels, ("a", "b", "c"), rows, own=True)
+    for found in (apart, own):
+        assert (found.figures(), found.ece) == (whole.figures(), whole.ece)
+        np.testing.assert_array_equal(found.probabilities, whole.probabilities)
+        np.testing.assert_array_equal(found.predicted, whole.predicted)
+    assert own.probabilities is in_place
+
+
 def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.6, 0.4]])
     labels = np.array([0, 1, 0, 0])

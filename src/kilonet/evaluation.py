@@ -39,9 +39,11 @@ def evaluate(model: nn.Module, data: ImageSet | None, batch_size: int = BATCH, e
     if data is None:
         raise DataError("nothing to measure: this split has no such part", "split with 'standard' or fractions")
     classifier = adopt(model, data)
-    pieces = in_pieces(data, classifier.mean.device)
-    logits = np.concatenate([finite_logits(classifier, piece, batch_size, engine) for piece in pieces])
-    return report(logits, data.labels, data.classes, data.rows)
+    logits, done = np.empty((len(data), len(data.classes))), 0
+    for piece in in_pieces(data, classifier.mean.device):
+        logits[done : done + len(piece)] = finite_logits(classifier, piece, batch_size, engine)
+        done += len(piece)
+    return report(logits, data.labels, data.classes, data.rows, own=True)
 
 
 def finite_logits(model: Classifier, data: Resident, batch_size: int, engine: str = "auto") -> NDArray[np.float64]:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_PIECE = 65_536
+"""Images whose logits are worked on together: what is needed meanwhile does not grow with their number."""
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """One class: its precision, recall and F1 (0 where undefined), and its number of images."""
@@ -73,18 +77,34 @@ class Report:
         }
 
 
-def report(logits: NDArray[Any], labels: NDArray[np.int64], names: tuple[str, ...], rows: NDArray[np.int64]) -> Report:
-    """Measure logits, (N, K), against labels, int64, (N,)."""
+def report(
+    logits: NDArray[Any], labels: NDArray[np.int64], names: tuple[str, ...], rows: NDArray[np.int64], own: bool = False
+) -> Report:
+    """Measure logits against labels.
+
+    Args:
+        logits: (N, K).
+        labels: int64, (N,).
+        names: of the classes.
+        rows: int64, (N,), the row of each image in its source.
+        own: whether logits, of float64, may become the probabilities, which spares the room for these.
+    """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    log_probabilities = log_softmax(logits)
-    probabilities = np.exp(log_probabilities)
-    predicted = np.asarray(logits).argmax(1)
+    n, logits = len(labels), np.asarray(logits)
+    probabilities = logits if own else np.empty(logits.shape)
+    predicted, losses = np.empty(n, np.int64), np.empty(n)
+    for start in range(0, n, _PIECE):
+        part = slice(start, start + _PIECE)
+        predicted[part] = logits[part].argmax(1)
+        log_probabilities = log_softmax(logits[part])
+        losses[part] = -log_probabilities[np.arange(len(log_probabilities)), labels[part]]
+        np.exp(log_probabilities, out=probabilities[part])
     every = np.arange(len(names))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
-    correct, n = int((predicted == labels).sum()), len(labels)
+    correct = int((predicted == labels).sum())
     return Report(
-        loss=float(-log_probabilities[np.arange(n), labels].mean()),
+        loss=float(losses.mean()),
         accuracy=correct / n,
         correct=correct,
         n=n,

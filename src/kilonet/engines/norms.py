@@ -111,16 +111,15 @@ class _Normalise(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the images: each moves the batch's mean and variance, and by these all of its values."""
         images, weight, mean, var = ctx.saved_tensors
-        gradient, by_norm, sums = gradients[0], (1, -1, *[1] * (images.ndim - 2)), [0, *range(2, images.ndim)]
-        inverse = (var.double() + ctx.eps).rsqrt().to(images.dtype).view(by_norm)
-        centred = images - mean.view(by_norm)
-        of_bias = gradient.sum(sums)
-        of_weight = (gradient * centred).sum(sums) * inverse.flatten()
+        by_norm = (1, -1, *[1] * (images.ndim - 2))
+        of_images, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0].contiguous(), images, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
         both = ranks.total(torch.stack([of_bias, of_weight]).double()) / ctx.n
-        moved = both[0].to(images.dtype).view(by_norm), both[1].to(images.dtype).view(by_norm)
-        of_images = (gradient - moved[0] - centred * inverse * moved[1]) * inverse
-        if weight is not None:
-            of_images = of_images * weight.view(by_norm)
+        inverse = (var.double() + ctx.eps).rsqrt()
+        scale = inverse if weight is None else inverse * weight.double()
+        by_mean, by_var = ((share * scale).to(images.dtype).view(by_norm) for share in (both[0], both[1] * inverse))
+        of_images.sub_(by_mean).addcmul_(images - mean.view(by_norm), by_var, value=-1)
         if not ctx.counted:
             of_images, of_bias, of_weight = (torch.zeros_like(found) for found in (of_images, of_bias, of_weight))
         own = (of_weight, of_bias) if weight is not None else (None, None)
