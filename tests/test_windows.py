@@ -12,16 +12,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import kilonet as kn
 from kilonet import batches, cli, mapped, run, shelf, windows
 from kilonet.batches import BlockOrder
 from kilonet.config import Config, Training
-from kilonet.engines import native
+from kilonet.engines import native, parallel
 from kilonet.errors import Interrupted
 from kilonet.images import Splits
 from kilonet.mapped import Mapped
-from kilonet.models import build
+from kilonet.models import adopt, build
 from kilonet.progress import Progress
 from kilonet.rundir import Run
 from kilonet.state import State, begin
@@ -306,4 +307,20 @@ def test_at_most_two_windows_are_in_memory(folder: Path, monkeypatch: pytest.Mon
         expected = order[30 * (number - 1) :][:30].numpy()
         np.testing.assert_array_equal(data.images[rows].numpy(), splits.train.pixels[expected])
         np.testing.assert_array_equal(data.labels[rows].numpy(), splits.train.labels[expected])
+        assert data.names is not None
+        np.testing.assert_array_equal(data.names[rows].numpy(), expected)
     assert sum(asked) == len(splits.train)
+
+
+def test_over_ranks_dropout_is_drawn_by_the_images_and_not_by_their_places_in_a_window() -> None:
+    images, labels = torch.zeros(8, 1, 4, 4, dtype=torch.uint8) + 200, torch.arange(8) % 2
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 2))
+    model = adopt(net, kn.from_arrays(images.numpy(), labels.numpy())).train()
+
+    def loss(names: torch.Tensor) -> float:
+        data = batches.Resident(images, labels, names)
+        return float(parallel._own_loss(model, data, torch.arange(8), Training(), None))
+
+    first, second = torch.arange(8), torch.arange(8) + 8
+    assert loss(first) == loss(first) != loss(second)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,8 +193,13 @@ Pixels = Mapped | np.ndarray[Any, np.dtype[np.uint8]]
 
 def lazily(images: NDArray[np.uint8]) -> Pixels:
     """An array as it is; as `Mapped` if it is all of a mapped file, or a run of its rows, and large."""
-    large = images.nbytes >= LARGE and images.flags.c_contiguous and backing(images) is not None
-    return Mapped([images]) if large else images
+    map_ = backing(images)
+    if map_ is None or images.nbytes < LARGE or not images.flags.c_contiguous:
+        return images
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # a huge page is 16 blocks: with it come 15 that nobody asked for
+        with suppress(OSError):
+            map_.madvise(mmap.MADV_NOHUGEPAGE)
+    return Mapped([images])
 
 
 def pieces(images: Pixels) -> Iterator[NDArray[np.uint8]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kilonet.errors import ConfigError, KilonetError, LostError
+from kilonet.errors import ConfigError, KilonetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +25,7 @@ def as_one() -> Iterator[None]:
             with _silent(number > 0):
                 yield
             ranks.part()
-        except (KilonetError, OSError) as error:
-            if isinstance(error, LostError):
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, to all that it sees are left
+        except (KilonetError, OSError):
             if not ranks.speaks():
                 sys.exit(1)
             raise
