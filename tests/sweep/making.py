@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from kilonet import cli
 from kilonet.sweep import sweeping
 from kilonet.sweep.database import Database
-from kilonet.sweep.ledger import Ledger, Standing
+from kilonet.sweep.ledger import Ledger, Standing, identifier
 from kilonet.sweep.sweeping import Sweep
 
 OWN = "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__({})\n"
@@ -49,6 +53,40 @@ def work(sweep: Sweep, trials: int, seconds: float | None = None) -> Standing:
 
 def standing(sweep: Sweep) -> Standing:
     return Ledger(Database(sweep.url), sweep.name).standing()
+
+
+def ends_and_losses(opened: Callable[[], Ledger]) -> list[bool]:
+    """Of 40 attempts, each ended by one process at the moment that another gives it up: whether one of both held."""
+    ours, barrier = opened(), threading.Barrier(2)
+    attempts = [attempt for slot in range(40) if (attempt := ours.begin(slot)) is not None]
+    ended: list[bool] = []
+    lost: list[bool] = []
+
+    def finish() -> None:
+        own = opened()
+        for attempt in attempts:
+            barrier.wait()
+            ended.append(own.finish(identifier(attempt), TrialState.COMPLETE, 0.5, {"wrong": None, "loss": 1.0}))
+
+    def lose() -> None:
+        own = opened()
+        for attempt in attempts:
+            own.database.rdb.get_trial(identifier(attempt))
+            barrier.wait()
+            time.sleep(0.003)
+            try:
+                own.database.rdb.set_trial_state_values(identifier(attempt), TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                lost.append(False)
+            else:
+                lost.append(True)
+
+    threads = [threading.Thread(target=finish), threading.Thread(target=lose)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [one ^ other for one, other in zip(ended, lost, strict=True)]
 
 
 def run(*words: str) -> int:

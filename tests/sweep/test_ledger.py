@@ -12,7 +12,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
@@ -21,6 +20,7 @@ from kilonet.sweep import database
 from kilonet.sweep import ledger as attempts
 from kilonet.sweep.database import AwayError, Database, sqlite_url
 from kilonet.sweep.ledger import DONE, Ledger, identifier, slot_of
+from sweep.making import ends_and_losses
 
 RESULT = {"wrong": None, "loss": 0.5}
 
@@ -149,36 +149,7 @@ def test_a_result_whose_answer_was_lost_is_not_told_twice(url: str) -> None:
 
 
 def test_of_an_end_and_a_loss_at_the_same_moment_one_is_true(url: str) -> None:
-    ours, barrier = ledger(url), threading.Barrier(2)
-    attempts = [begun(ours, slot) for slot in range(40)]
-    ended: list[bool] = []
-    lost: list[bool] = []
-
-    def finish() -> None:
-        own = ledger(url)
-        for attempt in attempts:
-            barrier.wait()
-            ended.append(own.finish(identifier(attempt), TrialState.COMPLETE, 0.5, RESULT))
-
-    def lose() -> None:
-        own = ledger(url)
-        for attempt in attempts:
-            own.database.rdb.get_trial(identifier(attempt))
-            barrier.wait()
-            time.sleep(0.003)
-            try:
-                own.database.rdb.set_trial_state_values(identifier(attempt), TrialState.FAIL)
-            except UpdateFinishedTrialError:
-                lost.append(False)
-            else:
-                lost.append(True)
-
-    threads = [threading.Thread(target=finish), threading.Thread(target=lose)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [one ^ other for one, other in zip(ended, lost, strict=True)] == [True] * 40
+    assert ends_and_losses(lambda: ledger(url)) == [True] * 40
 
 
 def test_the_first_note_stands(url: str) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from sqlalchemy import text
 
@@ -23,7 +22,7 @@ from kilonet.sweep.database import AwayError, Database
 from kilonet.sweep.ledger import Ledger, identifier
 from kilonet.sweep.scoring import score
 from sweep.commands import WORDS, finished, repeated, running, trials, until
-from sweep.making import alone, begun, standing, work
+from sweep.making import alone, begun, ends_and_losses, standing, work
 from sweep.postgres import Server, programs
 
 N = 16
@@ -161,35 +160,7 @@ def test_a_database_that_is_not_there_is_refused_at_once(server: Server) -> None
 
 
 def test_of_an_end_and_a_loss_at_the_same_moment_one_is_true(server: Server) -> None:
-    ours, barrier = Ledger(Database(server.url), "s"), threading.Barrier(2)
-    attempts = [attempt for slot in range(40) if (attempt := ours.begin(slot)) is not None]
-    ended: list[bool] = []
-    lost: list[bool] = []
-
-    def finish() -> None:
-        own = Ledger(Database(server.url), "s")
-        for attempt in attempts:
-            barrier.wait()
-            ended.append(own.finish(identifier(attempt), TrialState.COMPLETE, 0.5, {"wrong": None, "loss": 1.0}))
-
-    def lose() -> None:
-        own = Ledger(Database(server.url), "s")
-        for attempt in attempts:
-            barrier.wait()
-            time.sleep(0.002)
-            try:
-                own.database.rdb.set_trial_state_values(identifier(attempt), TrialState.FAIL)
-            except UpdateFinishedTrialError:
-                lost.append(False)
-            else:
-                lost.append(True)
-
-    threads = [threading.Thread(target=finish), threading.Thread(target=lose)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [one ^ other for one, other in zip(ended, lost, strict=True)] == [True] * 40
+    assert ends_and_losses(lambda: Ledger(Database(server.url), "s")) == [True] * 40
 
 
 def test_many_at_once_do_each_slot_once(server: Server) -> None:

@@ -81,7 +81,7 @@ def sweep(
     check_alone("kilonet sweep", "start it by itself, on each machine: they meet in the database")
 
     try:
-        from kilonet.sweep import results, showing, sweeping, winner
+        from kilonet.sweep import pictures, results, showing, sweeping, winner
         from kilonet.sweep.spec import named_files
     except ModuleNotFoundError as error:
         raise ConfigError(f"kilonet sweep needs {error.name}", "pip install 'kilonet[sweep]'") from None
@@ -107,7 +107,8 @@ def sweep(
         sweeping.work(begun, asked, seconds, at_once, shown.told, display.say)
     standing = sweeping.finished(begun)
     found = results.trials(standing)
-    results.write(begun.path, found, begun.spec, begun.name)
+    results.write(begun.path, found, begun.spec)
+    pictures.draw(begun.path, found, begun.spec, begun.name)
     measured = winner.measure(begun, standing, display.say)
     best = results.ranked(found)
     document = _document(begun, found, best, measured)

@@ -13,32 +13,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kilonet.plots import COLOURS, save, shortened, styled
+from kilonet.sweep.results import importances, ranked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kilonet.sweep.results import Trial
     from kilonet.sweep.space import Axis, Space
+    from kilonet.sweep.spec import Spec
 
 _NAME = 18
 """Letters of a name that are shown."""
 
 
-def draw(
-    path: Path, found: Sequence[Trial], best: Sequence[Trial], space: Space, importances: dict[str, float], name: str
-) -> None:
+def draw(path: Path, found: list[Trial], spec: Spec, name: str) -> None:
     """Write `parallel.png`, `importance.png` and `accuracy.png` into a folder.
 
     Args:
         path: the folder.
         found: all trials that are done.
-        best: the complete ones, the winner first.
-        space: what was looked through.
-        importances: a share for each axis, or nothing.
+        spec: the sweep.
         name: of the sweep.
+
+    Raises:
+        OSError: if they can't be written.
     """
-    save(parallel(found, best, space, name), path / "parallel.png")
-    save(importance(importances, name), path / "importance.png")
+    best = ranked(found)
+    save(parallel(found, best, spec.space, name), path / "parallel.png")
+    save(importance(importances(found, spec), name), path / "importance.png")
     save(tradeoff(found, best, name), path / "accuracy.png")
 
 

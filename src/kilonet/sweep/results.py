@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import optuna
 
 from kilonet import files
-from kilonet.sweep import pictures
 from kilonet.sweep.sampling import distribution
 
 if TYPE_CHECKING:
@@ -129,11 +128,10 @@ def importances(found: list[Trial], spec: Spec) -> dict[str, float]:
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
-def write(path: Path, found: list[Trial], spec: Spec, name: str) -> None:
-    """Write `trials.csv` and the pictures into a sweep's folder.
+def write(path: Path, found: list[Trial], spec: Spec) -> None:
+    """Write `trials.csv` into a sweep's folder.
 
     Raises:
         OSError: if that can't be.
     """
     files.write(path / "trials.csv", to_csv(found, spec))
-    pictures.draw(path, found, ranked(found), spec.space, importances(found, spec), name)
