@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 import kilonet as kn
@@ -19,6 +21,15 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("caches")
     os.environ["XDG_CACHE_HOME"] = str(root / "cache")
     os.environ["SCIKIT_LEARN_DATA"] = str(root / "scikit_learn_data")
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    """Leave PyTorch's number of threads as it was: trainings set it for their process."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -291,10 +291,10 @@ def part() -> None:
     try:
         dist.barrier()
     except RuntimeError as error:
-        if not _timed_out(error) and not any(_group.store.check([f"left/{rank}"]) for rank in range(_group.size)):
+        every = [f"left/{rank}" for rank in range(size())]
+        if not _timed_out(error) and not _answered(lambda store: any(store.check([name]) for name in every)):
             raise _lost(f"{_missed()}: its connection broke") from error
-        with suppress(RuntimeError):
-            _group.store.set(f"left/{_group.number}", "")
+        _answered(lambda store: store.set(every[number()], ""))
 
 
 def on_all(work: Callable[[], T]) -> T:
@@ -343,16 +343,21 @@ def same(facts: Mapping[str, object], hint: str) -> None:
 
 def speaks() -> bool:
     """Whether this rank is the one that says why all of them end: the first that asks, or one that is cut off."""
+    return _answered(lambda store: store.add("told", 1)) in (None, 1)
+
+
+def _answered(ask: Callable[[Store], T]) -> T | None:
+    """What torchrun's store answers; None if there is none, or it is silent for five seconds, as behind a cut link."""
     if _group is None:
-        return True
-    found: list[int] = []
+        return None
+    found: list[T] = []
     store = _group.store
 
-    def ask() -> None:
+    def listen() -> None:
         with suppress(RuntimeError):
-            found.append(store.add("told", 1))
+            found.append(ask(store))
 
-    asking = threading.Thread(target=ask, daemon=True)
+    asking = threading.Thread(target=listen, daemon=True)
     asking.start()
     asking.join(5)
-    return found in ([], [1])
+    return found[0] if found else None

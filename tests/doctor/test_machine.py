@@ -45,7 +45,8 @@ def test_what_there_is_is_told() -> None:
 
 def test_faults_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KILONET_DATA", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(os, "cpu_count", lambda: torch.get_num_threads() - 1)
+    torch.set_num_threads(2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert names() == {"data-folder", "threads", "cache", "room"}
