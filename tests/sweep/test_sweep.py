@@ -224,6 +224,11 @@ def test_what_will_not_do_is_refused_in_a_line(
     assert not list(Path("runs").glob("*"))
 
 
+def stopped(_: float) -> None:
+    """What torchrun does to a rank when another one has ended."""
+    raise KeyboardInterrupt
+
+
 def test_torchrun_starts_no_sweep_and_one_line_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +237,7 @@ def test_torchrun_starts_no_sweep_and_one_line_says_so(
     told = "kilonet sweep is not for torchrun, which started 2 of it"
     assert told in refused(capsys, *WORDS, "--set", "lr=0.1")
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("kilonet.cli.ranked.time.sleep", lambda _: None)
+    monkeypatch.setattr("kilonet.cli.ranked.time.sleep", stopped)
     assert run(*WORDS, "--set", "lr=0.1") == 1
     assert capsys.readouterr() == ("", "")
     assert not list(Path("runs").glob("*"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,8 @@ def check_alone(command: str, hint: str) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
         if not is_first():
-            time.sleep(5)
+            with suppress(KeyboardInterrupt):
+                time.sleep(5)
             sys.exit(1)
         raise ConfigError(f"{command} is not for torchrun, which started {os.environ['WORLD_SIZE']} of it", hint)
 
