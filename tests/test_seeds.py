@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 import kilonet as kn
-from kilonet import config, display, run, rundir, seeds, stock, world
+from kilonet import cli, config, display, run, rundir, seeds, stock, together, world
+from kilonet.cli import training
 from kilonet.errors import RunError
 from kilonet.history import Epoch
 from kilonet.rundir import Run
@@ -55,6 +57,26 @@ def test_what_goes_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     torch, alone = ({"engine": "torch"}, {"engine": "torch", "threads": 1})
     for changes, most in (({}, 2), ({"threads": 1}, 1), (torch, 1), (alone, 2), ({**alone, "device": "cuda"}, 1)):
         assert seeds.at_once(replace(SEVERAL, training=replace(SEVERAL.training, **changes))) == most
+
+
+@pytest.mark.parametrize(("many", "finish"), [("--seeds", "_finish_seeds"), ("--committee", "_finish_committee")])
+def test_the_data_is_let_go_before_seeds_load_it(
+    many: str, finish: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, made = together.planned, list["weakref.ref[kn.ImageSet]"]()
+
+    def watched(chosen: config.Config) -> run.Plan:
+        plan = planned(chosen)
+        made.append(weakref.ref(plan.data))
+        return plan
+
+    kept = list[object]()
+    monkeypatch.setattr(together, "planned", watched)
+    monkeypatch.setattr(training, finish, lambda *_, **__: kept.append(made[0]()))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "digits", "--model", "linear", many, "2", "--project", str(project)])
+    assert ended.value.code == 0
+    assert kept == [None]
 
 
 WILD = """

@@ -92,9 +92,13 @@ def _train(chosen: Config, project: Path, name: str | None, dry_run: bool, json:
     if dry_run:
         _dry_run(made, json)
     elif chosen.committee > 1:
-        _finish_committee(start_committee(made, project, name), json, (notes, findings), model=made.model_file)
+        found, model_file = start_committee(made, project, name), made.model_file
+        del made  # the data is loaded again where the seeds are trained
+        _finish_committee(found, json, (notes, findings), model=model_file)
     elif chosen.seeds > 1:
-        _finish_seeds(start_seeds(made.config, project, name), json)
+        found = start_seeds(made.config, project, name)
+        del made  # likewise
+        _finish_seeds(found, json)
     else:
         _finish(together.start(made, project, name), made, json, findings)
 
