@@ -77,15 +77,13 @@ def test_sizes_of_windows_are_whole_batches(n: int, batch: int) -> None:
     assert order.window * 784 <= max(batches.WINDOW, batch * 784)
 
 
-@given(st.integers(1, 300), st.integers(1, 10), st.integers(1, 10), st.integers(1, 10), st.data())
-def test_spans_cut_at_windows_and_at_what_fits(n: int, batch: int, whole: int, fit: int, data: st.DataObject) -> None:
-    window, most = batch * whole, batch * fit
-    at = batch * data.draw(st.integers(0, (n - 1) // batch))
-    spans = list(_spans(at, n, window, most))
+@given(st.integers(1, 300), st.integers(1, 10), st.integers(1, 10), st.data())
+def test_spans_cut_at_windows(n: int, batch: int, whole: int, data: st.DataObject) -> None:
+    window, at = batch * whole, batch * data.draw(st.integers(0, (n - 1) // batch))
+    spans = list(_spans(at, n, window))
     assert [start for start, _ in spans] == [at, *(stop for _, stop in spans[:-1])]
     assert spans[-1][1] == n
     for start, stop in spans:
-        assert stop - start <= most
         assert start // window == (stop - 1) // window
         assert stop == n or stop % batch == 0
 
@@ -143,11 +141,9 @@ WARPED = {"shift": 1.0, "elastic": 1.0}
 SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("standard", "native", {}),
     ("standard", "torch", WARPED),
-    ("standard", "native", {**WARPED, "batch_order": "loader"}),
     ("50/25/25", "native", WARPED),
     ("50/25/25", "torch", {}),
-    ("50/25/25", "native", {"batch_order": "loader"}),
-    ("full", "native", {"batch_order": "seeded"}),
+    ("full", "native", {}),
     ("one file, 50/25/25", "native", WARPED),
     ("one file, 50/25/25", "torch", {}),
     ("one file, standard", "native", {}),
@@ -157,17 +153,15 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.mark.usefixtures("on_disk")
 @pytest.mark.parametrize(("split", "engine", "more"), SETTINGS)
 def test_training_from_the_disk_gives_the_bits_of_training_in_memory(
-    folder: Path, split: str, engine: Any, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    folder: Path, split: str, engine: Any, more: dict[str, Any]
 ) -> None:
     """Of two files, one holds the training part under the splits that keep the test part; of one, rows of it."""
-    monkeypatch.setattr(windows, "WINDOW", 784 * 40)
     source = folder / "train-images.npy" if "one file" in split else folder
     splits = kn.load(source).split(split.removeprefix("one file, "))
     assert splits.train.is_large
     kind = windows.windows(splits.train, torch.device("cpu"))
     assert isinstance(kind, windows.Loaded if split == "50/25/25" else windows.InPlace)
-    settings = {"batch_order": "blocks", **more}
-    training = Training(epochs=2, batch_size=16, engine=engine, threads=1, seed=5, **settings)
+    training = Training(epochs=2, batch_size=16, engine=engine, threads=1, seed=5, batch_order="blocks", **more)
     found, expected = (trained(parts, training) for parts in (splits, in_memory(splits)))
     assert bits(found) == bits(expected)
     for one, other in zip(found.records, expected.records, strict=True):

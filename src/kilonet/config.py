@@ -59,7 +59,8 @@ class Training:
     """Course of the learning rate over the steps of the whole run."""
     batch_order: BatchOrder = "seeded"
     """`seeded`: from a generator of the run's own; `blocks`: the same, for large files: runs of neighbouring images are
-    drawn, and hundreds of them mixed; `loader`: the draws of a plain PyTorch script with DataLoader."""
+    drawn, and hundreds of them mixed; `loader`: the draws of a plain PyTorch script with DataLoader. Large
+    files are always gone through in `blocks`."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes in training, from 0 to below 1."""
     shift: float = 0.0

@@ -131,7 +131,7 @@ def _walk(state: State, train: Windows, training: Training) -> Iterator[tuple[Re
     """What is left of the epoch, window by window: images, rows and warps, as an engine's `steps` takes them."""
     n, window, at = len(state.rows), state.order.window, state.step * training.batch_size
     side = min(state.model.shape[1:])
-    spans = list(_spans(at, n, window, train.most(training.batch_size) or window))
+    spans = list(_spans(at, n, window))
     drawn, warped = -1, None
     for (start, stop), (part, rows) in zip(spans, train.of([state.rows[slice(*span)] for span in spans]), strict=True):
         place = start // window
@@ -141,10 +141,10 @@ def _walk(state: State, train: Windows, training: Training) -> Iterator[tuple[Re
         yield part, rows, None if warped is None else warped[start - place * window : stop - place * window]
 
 
-def _spans(at: int, n: int, window: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where the windows of an order begin and end, from some place on, each cut into pieces of so many at most."""
+def _spans(at: int, n: int, window: int) -> Iterator[tuple[int, int]]:
+    """Where the windows of an order begin and end, from some place on."""
     while at < n:
-        stop = min((at // window + 1) * window, at + most, n)
+        stop = min((at // window + 1) * window, n)
         yield at, stop
         at = stop
 

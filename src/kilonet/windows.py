@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from kilonet.batches import WINDOW, Resident
+from kilonet.batches import Resident
 from kilonet.mapped import PIECE, Mapped
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 class Windows(Protocol):
     """Training images, for an epoch's windows one after the other."""
-
-    def most(self, batch: int) -> int | None:
-        """The most images, in whole batches, that it can give at once; None if there is no limit."""
 
     def of(self, windows: Sequence[Tensor]) -> Iterator[tuple[Resident, Tensor]]:
         """For the rows of each window, int64, (M,), what an engine computes on, and what these rows are there."""
@@ -60,9 +57,6 @@ class Whole:
     def __init__(self, data: Resident) -> None:
         self.data = data
 
-    def most(self, batch: int) -> None:
-        """No limit."""
-
     def of(self, windows: Sequence[Tensor]) -> Iterator[tuple[Resident, Tensor]]:
         """All the images, for each window."""
         for rows in windows:
@@ -92,9 +86,6 @@ class InPlace:
             of_file = torch.zeros(len(file), dtype=torch.int64).index_copy_(0, self._rows, of_file)
         self._data = Resident(pixels, of_file)
 
-    def most(self, batch: int) -> None:
-        """No limit."""
-
     def of(self, windows: Sequence[Tensor]) -> Iterator[tuple[Resident, Tensor]]:
         """The file for each window; the pages of the next one are asked for, those of the last one let go."""
         coming = deque(windows)
@@ -119,10 +110,6 @@ class Loaded:
 
     def __init__(self, images: Mapped, labels: NDArray[np.int64], device: torch.device) -> None:
         self._images, self._labels, self._device = images, labels, device
-
-    def most(self, batch: int) -> int:
-        """As many as a window of `kilonet.batches.WINDOW` bytes has."""
-        return max(1, WINDOW * len(self._images) // self._images.nbytes // batch) * batch
 
     def of(self, windows: Sequence[Tensor]) -> Iterator[tuple[Resident, Tensor]]:
         """The images of each window, in the order of its rows; at most two windows are in memory."""
