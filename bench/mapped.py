@@ -6,8 +6,9 @@
     rate       an epoch over the first `--images` of the folder, as they lie in their file and copied into memory, in
                turn `--repeats` times, each time the second of two: medians, and the ratio of each round; the clock's
                seconds need a machine with nothing else to do, the processor's only `--threads 1`
-    memory     `kilonet train FOLDER --epochs 1` in a process of its own, looked at twenty times a second: the most it
-               had of its own memory (RssAnon), and of that with the pages of the file (VmRSS)
+    memory     `kilonet train FOLDER --epochs 1`, and `kilonet evaluate` of that run on all of the folder, each in a
+               process of its own, looked at twenty times a second: the most it had of its own memory (RssAnon), and of
+               that with the pages of the file (VmHWM)
     accuracy   full MNIST, 50,000 / 10,000, last weights on the validation images, `--seeds` seeds each: in any order,
                in blocks, and in blocks with the images in class order; blocks and windows are as small as Kilonet makes
                them, far less than those of large files
@@ -80,34 +81,37 @@ def rate(folder: Path, model: str, images: int, repeats: int, threads: int) -> N
 
 
 def memory(folder: Path, model: str) -> None:
-    """Print how much memory a training takes, as the system tells it."""
+    """Print how much memory a training takes, and a measurement of it on all images, as the system tells it."""
     data = kn.load(folder)
     with tempfile.TemporaryDirectory() as project:
-        words = [sys.executable, "-m", "kilonet", "train", str(folder), "--model", model, "--epochs", "1"]
-        start = time.perf_counter()
-        most = {"RssAnon": 0, "VmRSS": 0, "VmHWM": 0}
-        with subprocess.Popen(
-            [*words, "--project", project], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as it:
-            while it.poll() is None:
-                most = {
-                    name: max(n, known) for (name, n), known in zip(sample(it.pid).items(), most.values(), strict=True)
-                }
-                time.sleep(0.05)
-        seconds = time.perf_counter() - start
-        if it.returncode:
-            raise SystemExit(f"{' '.join(words)} failed")
-    print(
-        f"memory    {model} on {len(data):,} images, {data.images.nbytes / 1e9:.1f} GB: at most "
-        f"{most['RssAnon'] / 1e6:,.0f} MB of its own (goal {MOST / 1e6:,.0f}), {most['VmHWM'] / 1e6:,.0f} MB with "
-        f"pages of the file; one epoch, all in all {seconds:.0f} s",
-        flush=True,
-    )
+        training = ["train", str(folder), "--model", model, "--epochs", "1", "--project", project]
+        for words in (training, ["evaluate", f"{project}/train", "--data", str(folder)]):
+            most, seconds = most_of(words)
+            print(
+                f"memory    {words[0]}, {model}, {len(data):,} images, {data.images.nbytes / 1e9:.1f} GB: at most "
+                f"{most['RssAnon'] / 1e6:,.0f} MB of its own (goal {MOST / 1e6:,.0f}), {most['VmHWM'] / 1e6:,.0f} MB "
+                f"with pages of the file; all in all {seconds:.0f} s",
+                flush=True,
+            )
+
+
+def most_of(words: list[str]) -> tuple[dict[str, int], float]:
+    """The most memory, in bytes, that a command of Kilonet had, as `sample` names it; and the seconds that it took."""
+    start, most = time.perf_counter(), {"RssAnon": 0, "VmHWM": 0}
+    command = [sys.executable, "-m", "kilonet", *words]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as it:
+        while it.poll() is None:
+            now = sample(it.pid)
+            most = {name: max(known, now[name]) for name, known in most.items()}
+            time.sleep(0.05)
+    if it.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return most, time.perf_counter() - start
 
 
 def sample(pid: int) -> dict[str, int]:
-    """Bytes of memory that a process has: of its own, with pages of files, and the most of that so far."""
-    found = {"RssAnon": 0, "VmRSS": 0, "VmHWM": 0}
+    """Bytes of memory that a process has: of its own, and the most so far with pages of files."""
+    found = {"RssAnon": 0, "VmHWM": 0}
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             name, _, value = line.partition(":")
