@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from kilonet import mapped
 from kilonet.batches import Resident
-from kilonet.mapped import PIECE, Mapped
+from kilonet.mapped import Mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ def in_pieces(data: ImageSet, device: torch.device) -> Iterator[Resident]:
     if not isinstance(data.images, Mapped):
         yield Resident.of(data, device)
         return
-    step = max(1, PIECE // (data.images.nbytes // len(data)))
+    step = max(1, mapped.PIECE // (data.images.nbytes // len(data)))
     for piece, _ in Loaded(data.images, data.labels, device).of(torch.split(torch.arange(len(data)), step)):
         yield piece
 
