@@ -68,6 +68,11 @@ class Space:
         """How many points it has; None where an axis is a range."""
         return math.prod(len(axis.values) for axis in self.axes) if all(axis.values for axis in self.axes) else None
 
+    @property
+    def corner(self) -> dict[str, Any]:
+        """A point of it, for what needs any: settings may need each other, as momentum needs sgd."""
+        return {axis.key: axis.ends[0] for axis in self.axes}
+
     def grid(self, seed: int) -> list[dict[str, Any]]:
         """All points, each once, in an order drawn with a seed, so that the first of them lie all over the space.
 
@@ -99,10 +104,10 @@ class Space:
             ConfigError: for the first that won't.
         """
         corners = math.prod(len(axis.ends) for axis in self.axes)
-        first = {axis.key: axis.ends[0] for axis in self.axes}
-        tried: Iterable[dict[str, Any]] = ({**first, axis.key: end} for axis in self.axes for end in axis.ends)
+        tried: Iterable[dict[str, Any]] = ({**self.corner, axis.key: end} for axis in self.axes for end in axis.ends)
         if corners <= _CORNERS:
-            tried = (dict(zip(first, values, strict=True)) for values in product(*(axis.ends for axis in self.axes)))
+            ends = product(*(axis.ends for axis in self.axes))
+            tried = (dict(zip(self.corner, values, strict=True)) for values in ends)
         for values in tried:
             try:
                 config(values)

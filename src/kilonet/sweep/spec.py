@@ -67,12 +67,7 @@ class Spec:
     @cached_property
     def first(self) -> Config:
         """The config of one of its trials, for what is the same in all."""
-        return self.config(self._corner)
-
-    @property
-    def _corner(self) -> dict[str, Any]:
-        """Values of the axes that go together: settings may need each other, as momentum needs sgd."""
-        return {axis.key: axis.ends[0] for axis in self.space.axes}
+        return self.config(self.space.corner)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -86,7 +81,7 @@ class Spec:
         swept = {axis.key for axis in self.space.axes}
         configs = []
         for model in self.models:
-            table = asdict(self.config({**self._corner, "model": model}))
+            table = asdict(self.config({**self.space.corner, "model": model}))
             training = table.pop("training")
             kept = {key: value for key, value in training.items() if key not in swept | {"device", "threads"}}
             configs.append({**{k: v for k, v in table.items() if k not in _NO_MATTER}, "training": kept})

@@ -103,12 +103,12 @@ def plan(
     Raises:
         KilonetError: if any of it won't do.
     """
-    axes = space.parse(texts).axes
+    found = space.parse(texts)
+    axes = found.axes
     for axis in axes:
         if axis.key in {**settings, **training}:
             raise ConfigError(f"{axis.key} is both set and swept", f"leave out --{axis.key.replace('_', '-')}")
-    corner = {axis.key: axis.ends[0] for axis in axes}
-    whole = resolve(settings, {**training, **{k: v for k, v in corner.items() if k != "model"}}, base)
+    whole = resolve(settings, {**training, **{k: v for k, v in found.corner.items() if k != "model"}}, base)
     if whole.committee > 1:
         raise ConfigError("a sweep trains single nets", "leave out --committee, and train one with the winner's config")
     own = named_files([whole.model, *(str(v) for axis in axes if axis.key == "model" for v in axis.values)])
