@@ -288,13 +288,12 @@ def _prepared(run: Run, epochs: int | None, model_file: str | None, say: Say, lo
             f"{run.path} went wrong in epoch {failed['epoch']} (its loss was {failed['loss']}): it would do so again",
             f"train anew with a lower --lr: kilonet train --config {run.path / 'config.toml'} --lr ...",
         )
-    if epochs is not None and epochs != config.training.epochs:
-        config = extended(config, epochs)
-    elif run.finished() and not run.damaged():
+    longer = extended(config, epochs)
+    if longer is config and run.finished() and not run.damaged():
         return None
     for name in run.damaged():
         say(f"{run.path / name} is damaged or gone: it is made again")
-    return plan_again(run, config, parts, model_file, load)
+    return plan_again(run, longer, parts, model_file, load)
 
 
 def plan_again(
@@ -336,17 +335,19 @@ def check_model_file(run: Run, config: Config, model_file: str | None) -> None:
         )
 
 
-def extended(config: Config, epochs: int) -> Config:
-    """The config with more epochs.
+def extended(config: Config, epochs: int | None) -> Config:
+    """The config with more epochs; itself where none are asked for, or as many as it has.
 
     Raises:
-        ConfigError: if the schedule depends on their number, or these are not more.
+        ConfigError: if the schedule depends on their number, or these are fewer.
     """
+    if epochs is None or epochs == config.training.epochs:
+        return config
     if config.training.schedule != "constant":
         raise ConfigError(
             f"--epochs can't be changed under {config.training.schedule}: every learning rate depends on their number",
             "train anew, or with --schedule constant",
         )
-    if epochs <= config.training.epochs:
+    if epochs < config.training.epochs:
         raise ConfigError(f"epochs = {epochs} won't do: expected more than the run's {config.training.epochs}")
     return replace(config, training=replace(config.training, epochs=epochs))

@@ -119,8 +119,9 @@ def finish_seeds(
         config, parts = run.untouched_config()
         for damaged in run.damaged():
             say(f"{run.path / damaged} is damaged or gone: it is made again")
-        if epochs is not None and epochs != config.training.epochs:
-            config = extended(config, epochs)
+        longer = extended(config, epochs)
+        if longer is not config:
+            config = longer
             run.unseal()
             run.rewrite_config(config, parts)
             stop.hint = f"go on: {again}"
