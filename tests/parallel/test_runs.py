@@ -74,6 +74,14 @@ def test_what_will_not_do_is_said_once(words: Sequence[str], error: str, tmp_pat
 
 
 @pytest.mark.full
+def test_a_sweep_is_not_for_torchrun(tmp_path: Path) -> None:
+    launch = finished(2, *KILONET, "sweep", "digits", "--set", "lr=0.1,0.2", folder=tmp_path)
+    assert launch.process.returncode == 1
+    assert launch.errors() == ["error: kilonet sweep is not for torchrun, which started 2 of it"], launch.said()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.full
 def test_a_killed_rank_comes_back(tmp_path: Path) -> None:
     """Either of them, killed at once, in mid-epoch, and after that again: the very bits of the undisturbed run."""
     words = (*DROPPING, "--epochs", "12")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from kilonet import measuring
+from kilonet import measuring, ranks
 from kilonet.config import read_toml
 from kilonet.errors import ModelError, RunError
 from kilonet.evaluation import evaluate
@@ -224,20 +224,13 @@ def test_what_will_not_do_is_refused_in_a_line(
     assert not list(Path("runs").glob("*"))
 
 
-def stopped(_: float) -> None:
-    """What torchrun does to a rank when another one has ended."""
-    raise KeyboardInterrupt
-
-
 def test_torchrun_starts_no_sweep_and_one_line_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(ranks, "size", lambda: 2)
     told = "kilonet sweep is not for torchrun, which started 2 of it"
     assert told in refused(capsys, *WORDS, "--set", "lr=0.1")
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("kilonet.cli.ranked.time.sleep", stopped)
+    monkeypatch.setattr(ranks, "speaks", lambda: False)
     assert run(*WORDS, "--set", "lr=0.1") == 1
     assert capsys.readouterr() == ("", "")
     assert not list(Path("runs").glob("*"))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kilonet.errors import ConfigError, KilonetError
+from kilonet.errors import KilonetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,20 +37,6 @@ def as_one() -> Iterator[None]:
 def is_first() -> bool:
     """Whether torchrun started this process as rank 0, or did not start it."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def check_alone(command: str, hint: str) -> None:
-    """Make sure that torchrun did not start several processes for a command that does not train over ranks.
-
-    Raises:
-        ConfigError: on rank 0, if it did; the others end when it has said so.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
-        if not is_first():
-            with suppress(KeyboardInterrupt):
-                time.sleep(5)
-            sys.exit(1)
-        raise ConfigError(f"{command} is not for torchrun, which started {os.environ['WORLD_SIZE']} of it", hint)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from kilonet.cli.app import RUNS, answer, app
+from kilonet.cli.ranked import as_one
 from kilonet.cli.training import asked_for
 from kilonet.errors import ConfigError
 from kilonet.flags import Json, Project, TrainingFlags, Whole
@@ -74,12 +75,15 @@ def sweep(
     name
         Name of the sweep; made of what it is if not given.
     """
-    from kilonet import display, world
-    from kilonet.cli.ranked import check_alone
+    from kilonet import display, ranks, world
     from kilonet.models import is_file
 
-    check_alone("kilonet sweep", "start it by itself, on each machine: they meet in the database")
-
+    with as_one():
+        if ranks.size() > 1:
+            raise ConfigError(
+                f"kilonet sweep is not for torchrun, which started {ranks.size()} of it",
+                "start it by itself, on each machine: they meet in the database",
+            )
     try:
         from kilonet.sweep import pictures, results, showing, sweeping, winner
         from kilonet.sweep.spec import named_files
