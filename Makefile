@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 # Files of tests go to a process a core; threads that wait for others give their core away.
 SIDE_BY_SIDE := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: train test lint bench clean
+.PHONY: train test full lint bench clean
 
 train: $(READY)
 	$(BIN)/kilonet train
 
 test: $(READY) lint
 	$(SIDE_BY_SIDE) -m "not full"
+
+full: $(READY)
+	$(SIDE_BY_SIDE) -m full
 
 lint: $(READY)
 	$(BIN)/ruff check
