@@ -93,7 +93,7 @@ def _in_memory(decoded: ImageSet | Stream, why: str) -> ImageSet:
     raise DataError(
         f"{decoded.origin} unpacks to {math.prod(decoded.shape):,} bytes, which can't be kept in {root()}: {why}",
         "make room there, or set XDG_CACHE_HOME to a folder that has some",
-    )
+    ) from None
 
 
 @contextmanager
